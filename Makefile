@@ -1,0 +1,56 @@
+# Everything there is to do, as targets; `make` alone lists them. Python 3.11 or later, and nothing else, must be there.
+
+PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench docs bundle clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.serve  ## run a year of real events through the engine and watch; ARGS="--speed 2" slows it down
+	@$(BIN)/ebbtide demo $(ARGS)
+
+test: lint  ## run linters, types and tests; ARGS="-k windows" picks tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.dev  ## run ruff, mypy and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: .venv/.dev  ## measure speed and memory
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: .venv/.dev  ## write anew the parts of the docs that are made from the code
+	@$(BIN)/python -m tools.make_docs
+
+bundle: .venv/.dev  ## train the demo's model and export it (minutes)
+	@$(BIN)/ebbtide-train demo $(ARGS)
+
+clean:  ## remove the environment, caches and outputs
+	rm -rf .venv build dist *.egg-info demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: an environment is made once, and again when pyproject.toml changes.
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "no python3.11 or python3 on the PATH"; exit 1; }
+	@echo "making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+
+.venv/.serve: pyproject.toml | .venv/bin/python
+	@echo "installing what serving needs (about a minute)"
+	@$(PIP) install --editable .
+	@touch $@
+
+# torch first and alone: where an index offers a build without CUDA under the same version, pip takes that one.
+.venv/.dev: pyproject.toml | .venv/bin/python
+	@echo "installing what tests and training need (some minutes: torch is large)"
+	@$(PIP) install torch==2.13.0
+	@$(PIP) install --editable '.[dev]'
+	@touch $@ .venv/.serve
