@@ -4,18 +4,18 @@
 
 FOLDER holds the tables of the R package completejourney 1.1.1 as CSV files (`.csv` or `.csv.gz`):
 `transactions_sample`, `coupon_redemptions`, `campaigns`, `campaign_descriptions`, `products`. The package, by
-Bradley Boehmke and Steve Mortimer with data of 84.51°, is at github.com/bradleyboehmke/completejourney; its data
-are CC0. The same tables give the same lines, and with the same zlib the same bytes: nothing depends on the clock,
-and gzip's own time stamp is zero.
+Bradley Boehmke and Steve Mortimer with data of 84.51°, is at github.com/bradleyboehmke/completejourney; its
+data are CC0. The same tables give the same lines, and with the same zlib the same bytes: nothing depends on
+the clock, and gzip's own time stamp is zero.
 
 Choices made here, with their reasons in docs/decisions/0070-demo-data.md:
 
-- A transaction's timestamp carries no zone. Its trough lies at 08:00 and the table's weeks change near 05:00, so
-  it is the UTC reading of a shop day of US Eastern time, and is taken as UTC.
-- A redemption has a date only. It is put at the last second of that shop day, after every basket of it, so that
-  no list is ever made with knowledge of a coupon handed over with the basket it is judged by.
+- A transaction's timestamp carries no zone. Its trough lies at 08:00 and the table's weeks change near 05:00,
+  so it is the UTC reading of a shop day of US Eastern time, and is taken as UTC.
+- A redemption has a date only. It is put at the last second of that shop day, after every basket of it, so
+  that no list is ever made with knowledge of a coupon handed over with the basket it is judged by.
 - A mailing is put at the first second of the shop day on which its campaign starts.
-- A coupon names no item: the median coupon is good for 44 products and the table does not say which was bought.
+- A coupon names no item: the median coupon is good for 44 products, and which was bought is not recorded.
 """
 
 from __future__ import annotations
@@ -72,9 +72,8 @@ def read_table(folder: Path, name: str) -> Iterator[Row]:
     plain, packed = folder / f"{name}.csv", folder / f"{name}.csv.gz"
     if not plain.exists() and not packed.exists():
         raise SystemExit(f"{folder}: neither {plain.name} nor {packed.name}; see the head of this script")
-    raw = gzip.open(packed, "rb") if packed.exists() else plain.open("rb")
-    with raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as text:
-        yield from csv.DictReader(text)
+    with gzip.open(packed) if packed.exists() else plain.open("rb") as raw:
+        yield from csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline=""))
 
 
 def purchases(folder: Path) -> Iterator[Timed]:
