@@ -1,0 +1,174 @@
+"""The proof that a bundle computes what was trained: no bundle leaves the export without it.
+
+1. The sequence in torch, the steps in torch and the steps of the bundle give the same user embeddings, within
+   the bundle's tolerance, on the sequences given and on adversarial ones: much longer than in training, one
+   item over and over, no item, unknown items, gaps of years, extreme values.
+2. Step, head, context and product of the bundle give a row the same bits in any batch of 1 to 255 rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.recommender import Recommender
+from stream.bundle import Bundle
+from stream.errors import EbbtideError
+from stream.runtime import open_session
+
+Floats = npt.NDArray[np.float32]
+
+BATCHES: Final = range(1, 256)
+
+
+class ParityError(EbbtideError):
+    """The bundle does not compute what was trained; it is not written."""
+
+
+class History(NamedTuple):
+    """The events of one user as a step sees them."""
+
+    name: str
+    item: Floats  # [T, E]
+    features: Floats  # [T, F]
+
+
+class Parity(NamedTuple):
+    """The largest difference found, of user embeddings."""
+
+    torch_steps: float
+    onnx_steps: float
+    sequences: int
+
+
+def prove(model: Recommender, bundle: Bundle, real: Sequence[History] = (), *, seed: int = 0) -> Parity:
+    """Return how close the bundle is to the model. Raises ParityError if it is not close enough."""
+    model.eval()
+    sequences = [*real, *adversarial(model, bundle, seed)]
+    step, head = open_session(bundle.file("user_step.onnx")), open_session(bundle.file("user_head.onnx"))
+    worst_torch = worst_onnx = 0.0
+    for sequence in sequences:
+        reference = _torch_sequence(model, sequence)
+        torch_steps = _torch_steps(model, sequence)
+        onnx_steps = _onnx_steps(step, head, model.state_size, sequence)
+        worst_torch = max(worst_torch, _difference(reference, torch_steps))
+        worst_onnx = max(worst_onnx, _difference(reference, onnx_steps))
+        if not max(worst_torch, worst_onnx) <= bundle.manifest.tolerance:
+            raise ParityError(
+                f"sequence {sequence.name!r}: torch steps differ from the torch sequence by "
+                f"{worst_torch:.2e}, the bundle's steps by {worst_onnx:.2e}; "
+                f"allowed is {bundle.manifest.tolerance:.0e}",
+                remedy="the encoder's step must do what its forward does",
+            )
+    prove_batches(bundle, seed=seed)
+    return Parity(worst_torch, worst_onnx, len(sequences))
+
+
+def adversarial(model: Recommender, bundle: Bundle, seed: int) -> list[History]:
+    """Return sequences that are likely to tell a step from a sequence."""
+    random = np.random.default_rng(seed)
+    F = len(model.config.step_features)
+    known, unknown = bundle.step_items, bundle.oov
+
+    def features(steps: int, scale: float) -> Floats:
+        return (scale * random.standard_normal((steps, F))).astype(np.float32)
+
+    long, last = random.integers(len(known), size=600), len(known) - 1
+    years = features(40, 1.0)
+    for i, name in enumerate(model.config.step_features):
+        if name == "gap_log":
+            years[:, i] = np.log1p(np.float32(10 * 365 * 86_400.0))
+    return [
+        History("600 events", known[long], features(600, 1.0)),
+        History("one item 300 times", known[np.full(300, last)], features(300, 1.0)),
+        History("no item", unknown[np.full(50, -1)], features(50, 1.0)),
+        History("unknown items", unknown[random.integers(len(unknown), size=50)], features(50, 1.0)),
+        History("gaps of ten years", known[random.integers(len(known), size=40)], years),
+        History("values of hundreds", known[long[:50]], features(50, 300.0)),
+        History("one event", known[:1], features(1, 1.0)),
+    ]
+
+
+def prove_batches(bundle: Bundle, *, seed: int = 0) -> None:
+    """Raise ParityError if a row's result depends on the rows beside it."""
+    random = np.random.default_rng(seed)
+    for name in ("user_step.onnx", "user_head.onnx", "context.onnx", "score.onnx"):
+        if name not in bundle.manifest.files:
+            continue
+        block = bundle.manifest.block
+        initializers = {"items": _first_block(bundle.items, block)} if name == "score.onnx" else None
+        session = open_session(bundle.file(name), initializers)
+        rows = {
+            put.name: random.standard_normal((max(BATCHES), put.shape[1])).astype(np.float32)
+            for put in session.get_inputs()
+        }
+        whole = session.run(None, rows)
+        for n in BATCHES:
+            part = session.run(None, {key: value[-n:] for key, value in rows.items()})
+            if not all(np.array_equal(a[-n:], b) for a, b in zip(whole, part, strict=True)):
+                raise ParityError(
+                    f"{name}: a row's result differs in the last bits between a batch of {n} and one of "
+                    f"{max(BATCHES)}",
+                    remedy="products must have an initializer as their right side",
+                )
+
+
+def _first_block(items: Floats, block: int) -> Floats:
+    padded = np.zeros((items.shape[1], block), np.float32)
+    padded[:, : min(block, len(items))] = items[:block].T
+    return padded
+
+
+def _torch_sequence(model: Recommender, sequence: History) -> Floats:
+    with torch.no_grad():
+        users = model(torch.tensor(sequence.item)[None], torch.tensor(sequence.features)[None])[0]
+    result: Floats = users.numpy()
+    return result
+
+
+def _torch_steps(model: Recommender, sequence: History) -> Floats:
+    def step(state: Floats, item: Floats, features: Floats) -> Floats:
+        result: Floats = model.step(torch.tensor(state), torch.tensor(item), torch.tensor(features)).numpy()
+        return result
+
+    def read(state: Floats) -> Floats:
+        result: Floats = model.read(torch.tensor(state)).numpy()
+        return result
+
+    with torch.no_grad():
+        return _walk(step, read, model.state_size, sequence)
+
+
+def _onnx_steps(step: Any, head: Any, state_size: int, sequence: History) -> Floats:
+    def run(state: Floats, item: Floats, features: Floats) -> Floats:
+        result: Floats = step.run(["next"], {"state": state, "item": item, "features": features})[0]
+        return result
+
+    def read(state: Floats) -> Floats:
+        result: Floats = head.run(["user"], {"state": state})[0]
+        return result
+
+    return _walk(run, read, state_size, sequence)
+
+
+def _walk(
+    step: Callable[[Floats, Floats, Floats], Floats],
+    read: Callable[[Floats], Floats],
+    state_size: int,
+    sequence: History,
+) -> Floats:
+    state = np.zeros((1, state_size), np.float32)
+    users = []
+    for t in range(len(sequence.item)):
+        state = step(state, sequence.item[t : t + 1], sequence.features[t : t + 1])
+        users.append(read(state)[0])
+    return np.stack(users)
+
+
+def _difference(a: Floats, b: Floats) -> float:
+    """Return the largest difference, in parts of the largest number where that is above 1."""
+    return float(np.max(np.abs(a - b)) / max(1.0, float(np.max(np.abs(a)))))

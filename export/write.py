@@ -1,0 +1,126 @@
+"""Writes a bundle folder: the tables, the graphs, and the manifest with the hash of each.
+
+A bundle appears whole or not at all: it is written beside its place, proved there, and then moved. Equal
+models give equal bytes, and the version is made from them, so that two bundles with one version are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from export.graphs import model_graphs, score_graph
+from models.recommender import Recommender
+from stream.bundle import FORMAT, MANIFEST, Bundle, Manifest, open_bundle
+from stream.errors import EbbtideError
+
+#: Items in one product of the scorer: 2,048 rows of 64 floats are 512 KB, half of a core's own cache.
+BLOCK_MAX = 2048
+#: A block is a multiple of the widest vector register, in floats.
+BLOCK_STEP = 16
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What goes into a bundle. Tables are float32; `half` stores the items as float16."""
+
+    model: Recommender
+    item_ids: Sequence[str]
+    items: Floats  # [I, D] for scoring
+    item_bias: Floats  # [I]
+    item_prior: Floats  # [I]
+    oov: Floats  # [oov_rows + 1, E]
+    kinds: Sequence[str]
+    step_items: Floats | None = None  # [I, E] if not the same
+    vocabularies: dict[str, list[str]] = field(default_factory=dict)
+    similarity: Literal["dot", "cosine", "euclid"] = "dot"
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-4
+    half: bool = False
+
+
+def write_bundle(
+    path: Path, contents: Contents, prove: Callable[[Bundle], None], *, overwrite: bool = False
+) -> Bundle:
+    """Write the bundle to `path` once `prove` has accepted it (it raises otherwise), and open it."""
+    if path.exists() and not (overwrite and (path / MANIFEST).exists()):
+        raise EbbtideError(
+            "is there already", place=str(path), remedy="name another folder, or use --overwrite"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as beside:
+        folder = Path(beside) / "bundle"
+        folder.mkdir()
+        _write_files(folder, contents)
+        prove(open_bundle(folder))
+        if path.exists():
+            shutil.rmtree(path)
+        folder.rename(path)
+    return open_bundle(path)
+
+
+def _write_files(folder: Path, contents: Contents) -> None:
+    bad = [item_id for item_id in contents.item_ids if not item_id or "\n" in item_id]
+    if bad:
+        raise EbbtideError(
+            f"{len(bad)} item ids are empty or hold a line end, the first is {bad[0]!r}",
+            remedy="leave these items out of training",
+        )
+    model, block = contents.model, block_size(len(contents.item_ids))
+    dtype = np.float16 if contents.half else np.float32
+    arrays = {
+        "items.npy": contents.items.astype(dtype),
+        "oov.npy": contents.oov.astype(np.float32),
+        "item_bias.npy": contents.item_bias.astype(np.float32),
+        "item_prior.npy": contents.item_prior.astype(np.float32),
+    }
+    if contents.step_items is not None:
+        arrays["step_items.npy"] = contents.step_items.astype(dtype)
+    for name, array in arrays.items():
+        np.save(folder / name, array, allow_pickle=False)
+    (folder / "item_ids.txt").write_bytes("".join(f"{i}\n" for i in contents.item_ids).encode())
+    graphs = model_graphs(model) | {"score.onnx": score_graph(contents.items.shape[1], block)}
+    for name, graph in graphs.items():
+        (folder / name).write_bytes(graph)
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+    config = model.config
+    manifest = Manifest(
+        format=FORMAT,
+        version="",
+        encoder={"kind": config.encoder, **config.encoder_config},
+        state_size=model.state_size,
+        embedding_size=contents.items.shape[1],
+        item_size=contents.oov.shape[1],
+        items=len(contents.item_ids),
+        block=block,
+        kinds=list(contents.kinds),
+        step_features=list(config.step_features),
+        context_features=list(config.context_features),
+        vocabularies=contents.vocabularies,
+        oov_rows=len(contents.oov) - 1,
+        similarity=contents.similarity,
+        hazard=None,
+        metrics=contents.metrics,
+        tolerance=contents.tolerance,
+        files=files,
+    )
+    digest = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
+    manifest = msgspec.structs.replace(manifest, version=f"{config.encoder}-{digest[:12]}")
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+
+
+def block_size(items: int) -> int:
+    """Return the size of a block: the items in as few blocks as may be, of equal size."""
+    blocks = -(-items // BLOCK_MAX)
+    return -(-items // (blocks * BLOCK_STEP)) * BLOCK_STEP
