@@ -28,6 +28,8 @@ class Key(NamedTuple):
     folds: bool = False
     #: A table whose entries are not merged with those of a preset: a file that gives it, replaces it.
     whole: bool = False
+    #: For a key that is not set by default: a value to show.
+    example: object = None
 
 
 class Section(NamedTuple):
@@ -88,7 +90,7 @@ TIME: Final = Section("time", "How event time passes, and what is early, late or
         "A partition silent for so long by the wall clock may let time pass, if a deadline would fall due."),
     Key("idle_advance_max", Duration(), "30d",
         "How far beyond its last event an idle partition may let time pass."),
-    Key("day_offset", Duration(min_ms=1 - _DAY_MS, max_ms=_DAY_MS - 1), "0s",
+    Key("day_offset", Duration(min_ms=-_DAY_MS, max_ms=_DAY_MS), "0s",
         "Added to a time before it is cut into days: `1h` makes the days those of UTC+1, `-5h` of UTC-5.",
         folds=True),
 ))  # fmt: skip
@@ -134,7 +136,8 @@ POLICIES: Final = Section(
     "policies",
     "What is recommended to whom. `[policies.default]` holds for everyone; a table of a lifecycle state "
     f"({', '.join(POLICY_STATES)}) overrides single keys of it. A `[policies.at_risk]` that is given, be it "
-    "empty or by the preset, is a win-back policy: reaching at_risk then recommends without an event.",
+    "empty or by the preset, is a win-back policy: reaching at_risk then recommends without an event. "
+    "`at_risk = false` in `[policies]` takes away what a preset gives for a state.",
     (
     Key("k", Whole(1, 1_000), 10, "Items in a list.", folds=True),
     Key("exclude", Choice(("none", "seen", "converted")), "none",
@@ -148,16 +151,18 @@ POLICIES: Final = Section(
     Key("min_gap", Duration(), "0s",
         "Event time that must pass between two lists for one user, win-backs included.", folds=True),
     Key("min_similarity", Number(), None,
-        "Only items whose similarity to the user is above this. Not set: no threshold.", folds=True),
+        "Only items whose similarity to the user is above this. Not set: no threshold.",
+        folds=True, example=0.0),
     Key("min_context", Number(), None,
-        "Only items whose fit to the context is above this. Not set: no threshold.", folds=True),
+        "Only items whose fit to the context is above this. Not set: no threshold.",
+        folds=True, example=0.0),
     ),
 )  # fmt: skip
 
 BUNDLE: Final = Section("bundle", "The model.", (
     Key("path", _PATH, None,
         "The bundle's folder, relative to the config file. Not set: no encoder, no recommendations; windows, "
-        "lifecycle and alerts go on."),
+        "lifecycle and alerts go on.", example="bundle"),
 ))  # fmt: skip
 
 KAFKA: Final = Section("kafka", "The brokers.", (
@@ -200,7 +205,7 @@ WORKER: Final = Section("worker", "How a worker works, and the limits of what it
         "count, but neither step the encoder nor recommend.", folds=True),
     Key("emit_from", Instant(), None,
         "The first start on an old log: effects of records with an earlier timestamp change the state and "
-        "are not published. Not set: the moment of the first start."),
+        "are not published. Not set: the moment of the first start.", example="earliest"),
     Key("dead_letters_share_max", Number(0, 1), 0.5,
         "The worker stops when a larger share of the last 10,000 records became dead letters: a wrong "
         "deployment, not wrong records. 1 never stops it."),

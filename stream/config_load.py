@@ -154,6 +154,8 @@ def _flatten(key: str, table: Tree, given: dict[str, object], faults: list[Fault
         elif isinstance(value, dict):
             given[full] = value
             _flatten(full, value, given, faults)
+        elif value is False and full.startswith("policies."):
+            continue  # takes away what the preset gave
         else:
             faults.append(Fault(full, f"expected a table, [{full}], not {show(value)}"))
 

@@ -23,6 +23,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: A century: far beyond any use, and its multiples stay far inside int64.
 DURATION_MAX_MS: Final = 36_525 * 86_400_000
 
+DURATION_WORDS: Final = 'a duration such as "5m" or integer milliseconds'
+
 #: Before every record's timestamp: `emit_from = "earliest"`.
 EARLIEST_MS: Final = -(2**63)
 
@@ -120,7 +122,7 @@ class Duration:
 
     @property
     def expected(self) -> str:
-        text = 'a duration such as "5m" or integer milliseconds'
+        text = DURATION_WORDS
         if self.min_ms < 0:
             return f"{text}, from {format_duration(self.min_ms)} to {format_duration(self.max_ms)}"
         if self.max_ms < DURATION_MAX_MS:
