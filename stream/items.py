@@ -8,7 +8,7 @@ user remembers any more, and says where the others went.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,6 +20,14 @@ Indices = npt.NDArray[np.int32]
 
 #: Indices are int32 in the core's columns.
 ITEMS_MAX: Final = 2**31 - 1
+
+
+class Texts(NamedTuple):
+    """Ids as JSON, laid end to end: that of the i-th item asked for is data[start[row[i]]:start[row[i] + 1]]."""
+
+    data: npt.NDArray[np.uint8]
+    start: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
 
 
 class ItemTable:
@@ -36,7 +44,7 @@ class ItemTable:
             raise ValueError("the item ids of a bundle must be distinct and not empty")
         # "No item" is said by an absent field or an empty one.
         self._index[None] = self._index[""] = NO_ITEM
-        self._fragments = [_fragment(name) for name in bundle_ids]
+        self._texts, self._text_start = _lay_out(bundle_ids)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -75,12 +83,16 @@ class ItemTable:
             raise IndexError(f"no item has the index {index}")
         return self._names[index]
 
-    def fragments(self, indices: Sequence[int]) -> list[bytes]:
-        """Return `},{"item_id":"…","score":` for each item: what stands before its score in a list."""
-        try:
-            return list(map(self._fragments.__getitem__, indices))
-        except IndexError:
-            return [_fragment(self.name(index)) for index in indices]
+    def texts(self, items: npt.NDArray[np.int64]) -> Texts:
+        """Return the ids of the items as JSON strings, and where to find each of them, see `Texts`.
+
+        The bundle's are ready; if any other is among them, all are encoded for the occasion. Raises
+        IndexError for an index that no item has.
+        """
+        if len(items) == 0 or (0 <= items.min() and items.max() < self.known):
+            return Texts(self._texts, self._text_start, items)
+        texts, start = _lay_out([self.name(item) for item in items.tolist()])
+        return Texts(texts, start, np.arange(len(items)))
 
     def compact(self, used: npt.NDArray[np.bool_]) -> Indices:
         """Drop the unknown items that are not `used`, bool[len(self)], and close the gaps.
@@ -100,5 +112,8 @@ class ItemTable:
         return moved
 
 
-def _fragment(name: str) -> bytes:
-    return b'},{"item_id":' + msgspec.json.encode(name) + b',"score":'
+def _lay_out(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    texts = [msgspec.json.encode(name) for name in names]
+    start = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=start[1:])
+    return np.frombuffer(b"".join(texts), np.uint8), start

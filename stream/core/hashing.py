@@ -10,13 +10,14 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from stream.core.compiled import kernel, leaf
 
 FNV_OFFSET_BASIS: Final = np.uint64(14695981039346656037)
 FNV_PRIME: Final = np.uint64(1099511628211)
 
 
-@njit(cache=True)
+@leaf
 def fnv1a(data: npt.NDArray[np.uint8], start: int, stop: int) -> np.uint64:
     """Return the hash of data[start:stop]."""
     h = FNV_OFFSET_BASIS
@@ -25,13 +26,18 @@ def fnv1a(data: npt.NDArray[np.uint8], start: int, stop: int) -> np.uint64:
     return h
 
 
-@njit(cache=True)
 def fnv1a_all(data: npt.NDArray[np.uint8], start: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """Return the hashes of the pieces data[start[i]:start[i + 1]]: 0 for an empty piece, else never 0."""
-    n = len(start) - 1
-    hashes = np.zeros(n, np.uint64)
-    for i in range(n):
+    hashes = np.zeros(len(start) - 1, np.uint64)
+    hash_pieces(data, start, hashes)
+    return hashes
+
+
+@kernel
+def hash_pieces(
+    data: npt.NDArray[np.uint8], start: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]
+) -> None:
+    for i in range(len(hashes)):
         if start[i + 1] > start[i]:
             h = fnv1a(data, start[i], start[i + 1])
             hashes[i] = h if h != np.uint64(0) else np.uint64(1)
-    return hashes

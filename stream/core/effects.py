@@ -1,0 +1,121 @@
+"""Effects: what the fold asks the shell to emit, as rows of one table in the order of application.
+
+A transition and an alert carry the evidence of the moment they happened in, because the user's row goes on.
+A list (recommendation) names the read of the encoder's state that it is to be scored with.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stream.core.rules import RECENT_ITEMS
+
+TRANSITION: Final = 0
+ALERT: Final = 1
+LIST: Final = 2
+
+#: `Effect.event` of what no event of the batch did by itself: everyone's timers.
+BY_TIMER: Final = -1
+
+EFFECT: Final = np.dtype(
+    [
+        ("offset", "i8"),  # of the record (or journal entry) that caused it
+        ("at", "i8"),  # event time of the event, or the deadline
+        ("last_event_time", "i8"),  # transition, list: before it; alert: the one it was opened with
+        ("first_event_time", "i8"),
+        ("id_start", "i8"),  # the user, in `Users.ids`
+        ("id_length", "i4"),
+        ("event", "i4"),  # index in the batch, or BY_TIMER
+        ("nth", "i4"),  # outputs of the same what at the same offset before this one
+        ("events", "i4"),
+        ("sessions", "i4"),
+        ("orders", "i4"),
+        ("active_days", "i4"),
+        ("read", "i4"),  # list: index into the reads
+        ("slot", "i4"),
+        ("what", "u1"),  # TRANSITION, ALERT, LIST
+        ("before", "u1"),  # transition: state before
+        ("to", "u1"),  # transition: state after; alert: its stage; list: the user's state
+        ("trigger", "u1"),  # transition: TRIGGERS
+        ("status", "u1"),  # alert: STATUSES
+    ],
+    align=True,
+)
+
+
+class Effect(NamedTuple):
+    """One row of the table as Python values, fields as in EFFECT."""
+
+    offset: int
+    at: int
+    last_event_time: int
+    first_event_time: int
+    id_start: int
+    id_length: int
+    event: int
+    nth: int
+    events: int
+    sessions: int
+    orders: int
+    active_days: int
+    read: int
+    slot: int
+    what: int
+    before: int
+    to: int
+    trigger: int
+    status: int
+
+
+EFFECT_NAMES: Final = Effect._fields
+
+FOLDED: Final = np.dtype(
+    [(name, "i8") for name in ("effects", "features", "steps", "reads", "timers", "throttled")]
+)
+
+
+class Folded(NamedTuple):
+    """What one fold call found, B events and E effects at most; `n[0]` says how much of it is filled.
+
+    A step advances the encoder of `step_slot` by event `step_event`; steps of one user have waves 0, 1, 2 …
+    A read takes the user's state after `read_after` of this call's steps.
+    """
+
+    status: npt.NDArray[np.uint8]  # [B]
+    effects: Any  # EFFECT[E]
+    features: npt.NDArray[np.float32]  # [B + E, F]
+    step_event: npt.NDArray[np.int32]  # [B]
+    step_slot: npt.NDArray[np.int32]  # [B]
+    step_item: npt.NDArray[np.int32]  # [B]
+    step_wave: npt.NDArray[np.int32]  # [B]
+    step_features: npt.NDArray[np.int32]  # [B] row of features
+    read_slot: npt.NDArray[np.int32]  # [E]
+    read_after: npt.NDArray[np.int32]  # [E]
+    read_features: npt.NDArray[np.int32]  # [E]
+    read_recent: npt.NDArray[np.int32]  # [E, 20] oldest first, −1 where there is none
+    read_converted: npt.NDArray[np.bool_]  # [E, 20] the item was converted
+    n: Any  # FOLDED[1]
+
+
+def allocate(events: int, effects: int, features: int) -> Folded:
+    """Return buffers for `events` events, `effects` effects and rows of `features` features."""
+    ints = lambda n: np.zeros(n, np.int32)  # noqa: E731
+    return Folded(
+        status=np.zeros(events, np.uint8),
+        effects=np.zeros(effects, EFFECT).view(np.recarray),
+        features=np.zeros((events + effects if features else 0, features), np.float32),
+        step_event=ints(events),
+        step_slot=ints(events),
+        step_item=ints(events),
+        step_wave=ints(events),
+        step_features=ints(events),
+        read_slot=ints(effects),
+        read_after=ints(effects),
+        read_features=ints(effects),
+        read_recent=np.full((effects, RECENT_ITEMS), -1, np.int32),
+        read_converted=np.zeros((effects, RECENT_ITEMS), np.bool_),
+        n=np.zeros(1, FOLDED).view(np.recarray),
+    )

@@ -1,0 +1,600 @@
+"""The fold: users, windows, lifecycle and timers advanced by the events of one partition, in offset order.
+
+An event is applied thus: (1) its user's own silence; (2) windows, session, totals; (3) the lifecycle table;
+(4) the watermark; (5) everyone's timers. `fold` is that loop, compiled; with NUMBA_DISABLE_JIT=1 the same code
+is its own slow reference. It does nothing itself: what should happen is written into a `Folded`.
+
+A call ends early, between events or between timers, when its buffers are full, when `timers_max` timers have
+rung, or (with a model's risk) before a deadline that only the encoder knows could matter. The caller comes
+back with the next event; `clock.ringing` says that timers of the last event are still due. How a log is cut
+into calls changes nothing in what comes out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from stream.core import windows
+from stream.core.compiled import kernel, leaf
+from stream.core.effects import ALERT, BY_TIMER, LIST, TRANSITION, Folded
+from stream.core.events import (
+    ACCEPTED,
+    CONTACT,
+    CONVERSION,
+    DUPLICATE,
+    FROM_FUTURE,
+    NEVER,
+    NO_GUARD,
+    NO_ITEM,
+    TOO_LATE,
+    EventBatch,
+)  # fmt: skip
+from stream.core.features import Moment, write_features
+from stream.core.hashing import fnv1a
+from stream.core.lifecycle import (
+    AT_RISK,
+    BY_ENGAGEMENT,
+    BY_ORDER,
+    BY_SILENCE,
+    CHURNED,
+    DORMANT,
+    ESCALATED,
+    EXPIRED,
+    FORGOTTEN,
+    NEXT,
+    OPENED,
+    RESOLVED,
+    SILENCE,
+    is_silent,
+    signal_of_event,
+)  # fmt: skip
+from stream.core.rules import (
+    HOUR_MS,
+    RECENT_ITEMS,
+    RHYTHM_GAPS_MAX,
+    RHYTHM_GAPS_MIN,
+    THROTTLE_SPAN_MS,
+    Rules,
+)  # fmt: skip
+from stream.core.timers import next_due, push, schedule
+from stream.core.users import (
+    NO_DEADLINE,
+    NO_SLOT,
+    Undo,
+    Users,
+    create,
+    find,
+    is_duplicate,
+    remember_event,
+    remember_item,
+    remove,
+    touch,
+)  # fmt: skip
+
+#: Event time of one partition. `offset` is that of the record or journal entry applied last; the counters say
+#: how many outputs of each kind it has had, for the outputs' ids; `fresh` is the earliest time from which a
+#: deadline set by a step of this call could be due (model risk only).
+CLOCK: Final = np.dtype(
+    [(name, "i8") for name in (
+        "watermark", "event_time_max", "offset", "ringing", "transitions", "alerts", "lists", "fresh",
+    )]
+)  # fmt: skip
+
+#: The most effects that one event causes before everyone's timers: four silences, an expired alert, its own
+#: transition, a resolved alert, a list; and a timer causes three.
+EFFECTS_PER_EVENT: Final = 8
+EFFECTS_PER_TIMER: Final = 3
+
+
+def new_clock() -> Any:
+    """Return the clock of a partition that has seen nothing."""
+    clock = np.zeros(1, CLOCK).view(np.recarray)
+    clock.watermark = clock.event_time_max = clock.offset = NEVER
+    return clock
+
+
+@kernel
+def fold(
+    rules: Rules,
+    batch: EventBatch,
+    users: Users,
+    undo: Undo,
+    clocks: Any,
+    out: Folded,
+    start: int,
+    timers_max: int,
+) -> int:
+    """Apply the events from `start` on and return the index of the first that was not applied."""
+    clock, n = clocks[0], out.n[0]
+    users.counts[0].stamp += 1
+    clock.fresh = NO_DEADLINE
+    if clock.ringing and not ring_timers(rules, users, undo, clock, out, timers_max):
+        return start
+    for i in range(start, len(batch.offset)):
+        if n.effects + EFFECTS_PER_EVENT + EFFECTS_PER_TIMER > len(out.effects):
+            return i
+        t = batch.event_time_ms[i]
+        status = admit(rules, clock, t, batch.record_time_ms[i])
+        if status == ACCEPTED:
+            slot = find_user(batch, users, i)
+            if needs_encoder(rules, users, clock, slot, t):
+                return i
+            begin(clock, batch.offset[i])
+            event_time_max = max(clock.event_time_max, t)
+            watermark = max(clock.watermark, event_time_max - rules.out_of_order_max_ms)
+            status = apply(rules, batch, users, undo, clock, out, i, slot, watermark)
+            clock.event_time_max = event_time_max
+            clock.watermark = watermark
+            clock.ringing = 1
+        out.status[i] = status
+        if clock.ringing and not ring_timers(rules, users, undo, clock, out, timers_max):
+            return i + 1
+    return len(batch.offset)
+
+
+@kernel
+def advance(
+    rules: Rules,
+    users: Users,
+    undo: Undo,
+    clocks: Any,
+    out: Folded,
+    offset: int,
+    watermark: int,
+    timers_max: int,
+) -> bool:
+    """Move the watermark without an event (an idle step); return whether all timers have rung.
+
+    `offset` is that of the next record: the step takes effect before it. Go on with `fold` of an empty batch.
+    """
+    clock = clocks[0]
+    users.counts[0].stamp += 1
+    clock.fresh = NO_DEADLINE
+    begin(clock, offset)
+    clock.watermark = max(clock.watermark, watermark)
+    clock.ringing = 1
+    return ring_timers(rules, users, undo, clock, out, timers_max)
+
+
+@leaf
+def begin(clock: Any, offset: int) -> None:
+    clock.offset = offset
+    clock.transitions = 0
+    clock.alerts = 0
+    clock.lists = 0
+
+
+@leaf
+def find_user(batch: EventBatch, users: Users, i: int) -> int:
+    start, stop = batch.user_start[i], batch.user_start[i + 1]
+    return find(users, batch.user_bytes, start, stop, fnv1a(batch.user_bytes, start, stop))
+
+
+@leaf
+def admit(rules: Rules, clock: Any, t: int, record_time: int) -> int:
+    """Guard and lateness, against the watermark as it was before this event."""
+    if record_time != NO_GUARD and t - rules.future_max_ms > record_time:
+        return FROM_FUTURE
+    if clock.watermark != NEVER and t < clock.watermark - rules.lateness_max_ms:
+        return TOO_LATE
+    return ACCEPTED
+
+
+@leaf
+def needs_encoder(rules: Rules, users: Users, clock: Any, slot: int, t: int) -> bool:
+    """With a model's risk: could this event's own silence reach a deadline that the encoder has yet to set?"""
+    if not rules.model_risk or slot == NO_SLOT:
+        return False
+    mark = users.marks[slot]
+    stepped = mark.stamp == users.counts[0].stamp and mark.steps > 0
+    return stepped and t >= users.rows[slot].last_event_time + HOUR_MS
+
+
+@leaf
+def apply(
+    rules: Rules,
+    batch: EventBatch,
+    users: Users,
+    undo: Undo,
+    clock: Any,
+    out: Folded,
+    i: int,
+    slot: int,
+    watermark: int,
+) -> int:
+    """Apply event i to its user (steps 1 to 3) and return its status."""
+    if slot != NO_SLOT and users.marks[slot].through > batch.offset[i]:
+        return ACCEPTED  # restore: the row holds this event already
+    role = rules.roles[batch.kind[i]]
+    if role == CONTACT:
+        if slot != NO_SLOT:
+            touch(users, undo, slot, clock.offset)
+            windows.count_event(
+                rules,
+                users.heads[slot],
+                users.cells[slot],
+                users.spend[slot],
+                batch.event_time_ms[i],
+                batch.kind[i],
+                0.0,
+            )
+        return ACCEPTED
+    event_id = batch.event_id[i]
+    if slot != NO_SLOT and event_id != np.uint64(0) and is_duplicate(users, slot, event_id):
+        return DUPLICATE
+    if slot != NO_SLOT and batch.event_time_ms[i] >= users.rows[slot].last_event_time:
+        slot = own_silence(rules, users, undo, clock, out, i, slot, batch.event_time_ms[i])
+    if slot == NO_SLOT:
+        start, stop = batch.user_start[i], batch.user_start[i + 1]
+        hash_ = fnv1a(batch.user_bytes, start, stop)
+        slot = create(users, undo, rules, batch.user_bytes, start, stop, hash_, clock.offset)
+    else:
+        touch(users, undo, slot, clock.offset)
+    if event_id != np.uint64(0):
+        remember_event(users, slot, event_id)
+    engage(rules, batch, users, clock, out, i, slot, watermark)
+    return ACCEPTED
+
+
+@leaf
+def engage(
+    rules: Rules, batch: EventBatch, users: Users, clock: Any, out: Folded, i: int, slot: int, watermark: int
+) -> None:
+    """Windows, session, totals (2), lifecycle (3) and the encoder's step for an engagement or conversion."""
+    t, kind = batch.event_time_ms[i], batch.kind[i]
+    row = users.rows[slot]
+    converts = rules.roles[kind] == CONVERSION
+    first = row.events == 0
+    late = not first and t < row.last_event_time
+    last_event_time = row.last_event_time
+    gap = 0 if first else t - last_event_time
+
+    amount = batch.value[i] if converts and not np.isnan(batch.value[i]) else 0.0
+    windows.count_event(rules, users.heads[slot], users.cells[slot], users.spend[slot], t, kind, amount)
+    session_started = not late and keep_rhythm(rules, row, t, gap, first)
+    order_raised = count_totals(row, t, first, late, converts)
+    if batch.item[i] != NO_ITEM:
+        remember_item(users, slot, batch.item[i], converts)
+
+    before = row.lifecycle
+    returns = t + row.at_risk_after > watermark
+    if before == CHURNED and not late and returns:  # orders start again
+        row.orders = 1 if converts else 0
+        row.session_has_order = row.orders
+        order_raised = converts
+    days = windows.count_active_days(rules, users.heads[slot], users.cells[slot], row.last_event_time)
+    often = days >= rules.active_days_min
+    signal = signal_of_event(before, late, session_started, often, order_raised, row.orders, returns)
+    after = NEXT[before, signal]
+    row.lifecycle = after
+    if after != before:
+        trigger = BY_ORDER if order_raised else BY_ENGAGEMENT
+        emit_transition(users, clock, out, i, slot, before, after, trigger, t, last_event_time, days)
+        if is_silent(before) and row.alert_open:
+            emit_alert(users, clock, out, i, slot, RESOLVED, before, t, days)
+            row.alert_open = 0
+    set_deadline(rules, users, slot)
+
+    throttled = count_throttle(rules, row, t)
+    if throttled:
+        out.n[0].throttled += 1
+    elif rules.model:
+        moment = Moment(t, row.last_event_time, kind, batch.value[i], gap, first, late, session_started)
+        encode(rules, batch, users, clock, out, i, slot, moment, last_event_time)
+
+
+@leaf
+def keep_rhythm(rules: Rules, row: Any, t: int, gap: int, first: bool) -> bool:
+    """Session and rhythm of an event that is not late; return whether it started a session."""
+    started = first or gap >= rules.session_gap_ms
+    if started:
+        row.sessions += 1
+        row.session_has_order = 0
+    if not first and gap >= rules.visit_gap_ms:
+        row.gaps += 1
+        row.gap_mean += (gap - row.gap_mean) / min(row.gaps, RHYTHM_GAPS_MAX)
+        if row.gaps >= RHYTHM_GAPS_MIN and not rules.model_risk:
+            after = np.int64(rules.cadence * row.gap_mean)
+            row.at_risk_after = min(max(after, rules.at_risk_min_ms), rules.at_risk_max_ms)
+    row.last_event_time = t
+    return started
+
+
+@leaf
+def count_totals(row: Any, t: int, first: bool, late: bool, converts: bool) -> bool:
+    """Count the event; return whether it raised `orders`: sessions with a conversion."""
+    if first:
+        row.first_event_time = t
+    row.events += 1
+    if not converts:
+        return False
+    row.conversions += 1
+    if late:
+        raised = row.orders == 0  # it belongs to no session
+    else:
+        raised = not row.session_has_order
+        row.session_has_order = 1
+    if raised:
+        row.orders += 1
+    return raised
+
+
+@leaf
+def set_deadline(rules: Rules, users: Users, slot: int) -> None:
+    """The one deadline that the user's state and last event give."""
+    row = users.rows[slot]
+    if row.lifecycle < AT_RISK:
+        after = row.at_risk_after
+    elif row.lifecycle == AT_RISK:
+        after = rules.dormant_after_ms
+    elif row.lifecycle == DORMANT:
+        after = rules.churned_after_ms
+    else:
+        after = rules.forget_after_ms
+    row.deadline = row.last_event_time + after
+    schedule(users, slot)
+
+
+@leaf
+def count_throttle(rules: Rules, row: Any, t: int) -> bool:
+    """Count the event in its 5-minute span; an event of an earlier span counts in the one that runs."""
+    span = t // THROTTLE_SPAN_MS
+    if span > row.throttle_span:
+        row.throttle_span = span
+        row.throttle_events = 0
+    row.throttle_events += 1
+    return row.throttle_events > rules.events_per_5min_max
+
+
+@kernel
+def own_silence(
+    rules: Rules, users: Users, undo: Undo, clock: Any, out: Folded, i: int, slot: int, t: int
+) -> int:
+    """Ring the user's own deadlines ≤ t; return the slot, or NO_SLOT if that was the end of the row."""
+    while users.rows[slot].deadline <= t:
+        touch(users, undo, slot, clock.offset)
+        if fall_silent(rules, users, clock, out, i, slot) == FORGOTTEN:
+            return NO_SLOT
+    return slot
+
+
+@leaf
+def ring_timers(rules: Rules, users: Users, undo: Undo, clock: Any, out: Folded, timers_max: int) -> bool:
+    """Ring every deadline ≤ watermark, smallest (deadline, user) first; return whether all have rung."""
+    if users.counts[0].held > 0:
+        release_held(users, clock.offset)
+    if rules.model_risk and clock.watermark >= clock.fresh:
+        return False
+    n = out.n[0]
+    while users.counts[0].heap > 0 and users.heap_time[0] <= clock.watermark:
+        if n.timers >= timers_max or n.effects + EFFECTS_PER_TIMER > len(out.effects):
+            return False
+        slot = next_due(users, clock.watermark)
+        if slot == NO_SLOT:
+            break
+        if users.marks[slot].through > clock.offset:  # restore: the row is ahead of the replay
+            users.held[users.counts[0].held] = slot
+            users.counts[0].held += 1
+            continue
+        n.timers += 1
+        touch(users, undo, slot, clock.offset)
+        state = fall_silent(rules, users, clock, out, BY_TIMER, slot)
+        if state == FORGOTTEN:
+            continue
+        raise_alert(users, clock, out, slot, state)
+        if state == AT_RISK and rules.win_back and rules.model:
+            win_back(rules, users, clock, out, slot)
+    clock.ringing = 0
+    return True
+
+
+@kernel
+def fall_silent(rules: Rules, users: Users, clock: Any, out: Folded, event: int, slot: int) -> int:
+    """Move the user on at the time of its deadline; return the state reached."""
+    row = users.rows[slot]
+    before, at = row.lifecycle, row.deadline
+    after = NEXT[before, SILENCE]
+    days = windows.count_active_days(rules, users.heads[slot], users.cells[slot], at)
+    emit_transition(users, clock, out, event, slot, before, after, BY_SILENCE, at, row.last_event_time, days)
+    row.lifecycle = after
+    if after == FORGOTTEN:
+        if row.alert_open:
+            emit_alert(users, clock, out, event, slot, EXPIRED, after, at, days)
+        remove(users, slot)
+    else:
+        set_deadline(rules, users, slot)
+    return after
+
+
+@kernel
+def raise_alert(users: Users, clock: Any, out: Folded, slot: int, state: int) -> None:
+    """Open an alert for a user whom a timer found silent, or escalate the one that is open."""
+    row = users.rows[slot]
+    status = ESCALATED if row.alert_open else OPENED
+    if not row.alert_open:
+        row.alert_open = 1
+        row.alert_event_time = row.last_event_time
+    last = out.effects[out.n[0].effects - 1]  # the transition that this alert goes with
+    emit_alert(users, clock, out, BY_TIMER, slot, status, state, last.at, last.active_days)
+
+
+@kernel
+def win_back(rules: Rules, users: Users, clock: Any, out: Folded, slot: int) -> None:
+    """Ask for a list for a user who just became at risk, at the time of the deadline, context unknown."""
+    row = users.rows[slot]
+    at = out.effects[out.n[0].effects - 1].at
+    if not may_list(rules, row, at):
+        return
+    gap = at - row.last_event_time
+    moment = Moment(at, at, -1, np.nan, gap, False, False, False)
+    place = out.n[0].features
+    out.n[0].features += 1
+    unknown = rules.unknown_context
+    write_features(rules, users, slot, moment, unknown, out.features[place])
+    mark = users.marks[slot]
+    after = mark.steps if mark.stamp == users.counts[0].stamp else 0
+    emit_list(users, clock, out, BY_TIMER, slot, at, row.last_event_time, place, after)
+
+
+@leaf
+def may_list(rules: Rules, row: Any, at: int) -> bool:
+    gap = rules.min_gap_ms[row.lifecycle]
+    return gap == 0 or row.last_list_time == NEVER or at - row.last_list_time >= gap
+
+
+@leaf
+def encode(
+    rules: Rules, batch: EventBatch, users: Users, clock: Any, out: Folded, i: int, slot: int, moment: Moment,
+    last_event_time: int,
+) -> None:  # fmt: skip
+    """Ask for the encoder's step of event i, and for a list if its kind recommends."""
+    n, mark, row = out.n[0], users.marks[slot], users.rows[slot]
+    place = n.features
+    n.features += 1
+    write_features(rules, users, slot, moment, batch.context[i], out.features[place])
+    at = n.steps
+    n.steps += 1
+    out.step_event[at] = i
+    out.step_slot[at] = slot
+    out.step_item[at] = batch.item[i]
+    out.step_wave[at] = mark.steps
+    out.step_features[at] = place
+    mark.steps += 1
+    if rules.model_risk:
+        clock.fresh = min(clock.fresh, row.last_event_time + HOUR_MS)
+    if rules.recommend[batch.kind[i]] and may_list(rules, row, moment.t_ms):
+        emit_list(users, clock, out, i, slot, moment.t_ms, last_event_time, place, mark.steps)
+
+
+@kernel
+def emit_effect(users: Users, clock: Any, out: Folded, what: int, event: int, slot: int, at: int) -> Any:
+    """Add an effect with the evidence of the row as it is now, and return it."""
+    row = users.rows[slot]
+    effect = out.effects[out.n[0].effects]
+    out.n[0].effects += 1
+    effect.what = what
+    effect.offset = clock.offset
+    effect.event = event
+    effect.at = at
+    effect.first_event_time = row.first_event_time
+    effect.id_start = row.id_start
+    effect.id_length = row.id_length
+    effect.events = row.events
+    effect.sessions = row.sessions
+    effect.orders = row.orders
+    effect.slot = slot
+    return effect
+
+
+@kernel
+def emit_transition(
+    users: Users, clock: Any, out: Folded, event: int, slot: int, before: int, after: int, trigger: int, at: int,
+    last_event_time: int, active_days: int,
+) -> None:  # fmt: skip
+    effect = emit_effect(users, clock, out, TRANSITION, event, slot, at)
+    effect.before = before
+    effect.to = after
+    effect.trigger = trigger
+    effect.last_event_time = last_event_time
+    effect.active_days = active_days
+    effect.nth = clock.transitions
+    clock.transitions += 1
+
+
+@kernel
+def emit_alert(
+    users: Users,
+    clock: Any,
+    out: Folded,
+    event: int,
+    slot: int,
+    status: int,
+    stage: int,
+    at: int,
+    active_days: int,
+) -> None:
+    effect = emit_effect(users, clock, out, ALERT, event, slot, at)
+    effect.status = status
+    effect.to = stage
+    effect.last_event_time = users.rows[slot].alert_event_time
+    effect.active_days = active_days
+    effect.nth = clock.alerts
+    clock.alerts += 1
+
+
+@kernel
+def emit_list(
+    users: Users,
+    clock: Any,
+    out: Folded,
+    event: int,
+    slot: int,
+    at: int,
+    last_event_time: int,
+    features: int,
+    after: int,
+) -> None:
+    """Ask for a list from the user's state after `after` steps, and keep what a policy may exclude."""
+    row = users.rows[slot]
+    row.last_list_time = max(row.last_list_time, at)
+    effect = emit_effect(users, clock, out, LIST, event, slot, at)
+    effect.to = row.lifecycle
+    effect.last_event_time = last_event_time if event != BY_TIMER else row.alert_event_time
+    effect.nth = clock.lists
+    clock.lists += 1
+    read = out.n[0].reads
+    out.n[0].reads += 1
+    effect.read = read
+    out.read_slot[read] = slot
+    out.read_after[read] = after
+    out.read_features[read] = features
+    held = min(row.recent_count, RECENT_ITEMS)
+    for j in range(RECENT_ITEMS):
+        out.read_recent[read, j] = NO_ITEM
+    for j in range(held):
+        place = (row.recent_count - held + j) % RECENT_ITEMS
+        out.read_recent[read, j] = users.recent[slot, place]
+        out.read_converted[read, j] = (row.recent_converted >> np.uint32(place)) & np.uint32(1) != 0
+
+
+@kernel
+def set_risk(
+    rules: Rules, users: Users, slots: npt.NDArray[np.int32], at_risk_after_ms: npt.NDArray[np.int64]
+) -> None:
+    """Take the hazard head's word for how long each of the stepped users may stay silent."""
+    for j in range(len(slots)):
+        row = users.rows[slots[j]]
+        if row.live:
+            row.at_risk_after = at_risk_after_ms[j]
+            set_deadline(rules, users, slots[j])
+
+
+@kernel
+def release_held(users: Users, offset: int) -> None:
+    """Put the timers back of the rows that the replay has caught up with."""
+    counts = users.counts[0]
+    kept = 0
+    for j in range(counts.held):
+        slot = users.held[j]
+        if users.marks[slot].through > offset:
+            users.held[kept] = slot
+            kept += 1
+        elif users.rows[slot].live:
+            schedule(users, slot)
+    counts.held = kept
+
+
+@kernel
+def schedule_all(users: Users) -> None:
+    """Build the heap anew from the rows, after a restore or an erasure of the columns."""
+    users.counts[0].heap = 0
+    for slot in range(users.counts[0].slots):
+        users.marks[slot].heap_entries = 0
+        users.marks[slot].scheduled = NO_DEADLINE
+    for slot in range(users.counts[0].slots):
+        if users.rows[slot].live:
+            users.marks[slot].scheduled = users.rows[slot].deadline
+            push(users, users.rows[slot].deadline, slot)

@@ -1,0 +1,233 @@
+"""The user table: owns the columns of one partition, their growth, and the way back.
+
+Between `begin` and `commit` the table remembers every row as it was at its first touch in each fold call;
+`rollback` puts them back, in the reverse order, to the state of any savepoint since. Columns grow by doubling
+and only in `reserve`: memory that no user has touched yet is not resident.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from stream.core.compiled import copy, copy_grid, kernel
+from stream.core.events import NEVER
+from stream.core.fold import new_clock
+from stream.core.rules import DEDUP_IDS, RECENT_ITEMS, Rules
+from stream.core.timers import schedule
+from stream.core.users import (
+    COUNTS,
+    MARK,
+    NO_DEADLINE,
+    NO_SLOT,
+    ROW,
+    ROW_COLUMNS,
+    Undo,
+    Users,
+    add_to_index,
+    build_index,
+    compact_ids,
+    release_gone,
+    remove_from_index,
+)
+
+SLOTS_AT_FIRST: Final = 1024
+ID_BYTES_AT_FIRST: Final = 1 << 15
+
+
+class Savepoint(NamedTuple):
+    """A place to come back to: how much was undone until then, and the clock as it was."""
+
+    undo: int
+    gone: int
+    clock: Any
+
+
+class UserTable:
+    """Users of one partition: columns for compiled code, growth, savepoints.
+
+    state_size is the encoder's state in floats, 0 without a model. `undo` keeps the way back, `snapshots` the
+    list of rows that no snapshot holds: a replay of a file without a model needs neither.
+    """
+
+    def __init__(
+        self, rules: Rules, state_size: int = 0, *, undo: bool = False, snapshots: bool = False
+    ) -> None:
+        self.rules = rules
+        self._shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "rows": (ROW, ()),
+            "heads": (np.int64, (len(rules.ring_buckets),)),
+            "cells": (np.uint16, (rules.cells, len(rules.roles))),
+            "spend": (np.float64, (int(rules.ring_buckets[rules.day_ring]),)),
+            "seen": (np.uint64, (DEDUP_IDS,)),
+            "recent": (np.int32, (RECENT_ITEMS,)),
+            "state": (np.float32, (state_size,)),
+        }
+        slots = SLOTS_AT_FIRST
+        self.users = Users(
+            **{name: self._column(name, slots) for name in ROW_COLUMNS},
+            marks=np.zeros(slots, MARK).view(np.recarray),
+            ids=np.zeros(ID_BYTES_AT_FIRST, np.uint8),
+            index=np.full(2 * slots, NO_SLOT, np.int32),
+            heap_time=np.zeros(slots, np.int64),
+            heap_slot=np.zeros(slots, np.int32),
+            free=np.zeros(slots, np.int32),
+            gone=np.zeros(slots, np.int32),
+            held=np.zeros(slots, np.int32),
+            dirty=np.zeros(slots, np.int32),
+            counts=np.zeros(1, COUNTS).view(np.recarray),
+        )
+        self.users.marks.dirty_since = NEVER
+        self.users.marks.through = NEVER
+        self.users.counts.keep_undo = undo
+        self.users.counts.keep_dirty = snapshots
+        self.undo = self._undo(0)
+        self.clock = new_clock()
+
+    def __len__(self) -> int:
+        return int(self.users.counts[0].live)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the columns as far as users have filled them."""
+        counts = self.users.counts[0]
+        per_slot = sum(column.nbytes // len(column) for column in self.users[:8] if len(column))
+        return int(per_slot * counts.slots + counts.ids + self.users.index.nbytes + 12 * counts.heap)
+
+    def savepoint(self) -> Savepoint:
+        counts = self.users.counts[0]
+        return Savepoint(int(counts.undo), int(counts.gone), self.clock.copy())
+
+    def rollback(self, savepoint: Savepoint) -> None:
+        """Put everything back that was touched since `savepoint`."""
+        self._reserve_heap(int(self.users.counts[0].undo) - savepoint.undo)
+        put_back(self.users, self.undo, savepoint.undo)
+        self.users.counts[0].gone = savepoint.gone
+        bury_undone(self.users, self.undo, savepoint.undo)
+        self.users.counts[0].undo = savepoint.undo
+        self.clock[:] = savepoint.clock
+
+    def commit(self) -> None:
+        """Forget the way back, and let go of the slots of users who are gone."""
+        self.users.counts[0].undo = 0
+        release_gone(self.users)
+
+    def reserve(self, events: int, id_bytes: int, timers_max: int) -> None:
+        """Make room for a fold call: every event may make a user, every event and timer may touch one."""
+        counts = self.users.counts[0]
+        slots = len(self.users.rows)
+        if counts.slots + events > slots:
+            self._grow(max(2 * slots, int(counts.slots) + events))
+        if counts.ids + id_bytes > len(self.users.ids):
+            self._grow_ids(id_bytes)
+        touched = 2 * events + min(timers_max, int(counts.live) + events)
+        if counts.keep_undo and counts.undo + touched > len(self.undo.slot):
+            self._grow_undo(max(2 * len(self.undo.slot), int(counts.undo) + touched))
+        self._reserve_heap(events + 1)
+
+    def row_id(self, slot: int) -> bytes:
+        row = self.users.rows[slot]
+        return self.users.ids[row.id_start : row.id_start + row.id_length].tobytes()
+
+    def id_at(self, start: int, length: int) -> bytes:
+        return self.users.ids[start : start + length].tobytes()
+
+    def slots(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return the slots of all live users, in no particular order."""
+        return np.flatnonzero(self.users.rows.live[: self.users.counts[0].slots])
+
+    def _column(self, name: str, slots: int) -> Any:
+        dtype, shape = self._shapes[name]
+        column = np.zeros((slots, *shape), dtype)
+        return column.view(np.recarray) if name == "rows" else column
+
+    def _undo(self, slots: int) -> Undo:
+        return Undo(np.zeros(slots, np.int32), **{name: self._column(name, slots) for name in ROW_COLUMNS})
+
+    def _grow(self, slots: int) -> None:
+        self.users = self.users._replace(
+            **{name: self._longer(name, slots) for name in (*ROW_COLUMNS, "marks", "free", "gone", "held")}
+        )
+        counts = self.users.counts[0]
+        self.users.marks.dirty_since[counts.slots :] = NEVER
+        self.users.marks.through[counts.slots :] = NEVER
+        old = self.users.dirty
+        dirty = np.zeros(slots, np.int32)
+        dirty[: counts.dirty] = old[(counts.dirty_first + np.arange(counts.dirty)) % len(old)]
+        counts.dirty_first = 0
+        index = np.empty(1 << (2 * slots - 1).bit_length(), np.int32)
+        self.users = self.users._replace(dirty=dirty, index=index)
+        build_index(self.users)
+
+    def _longer(self, name: str, slots: int) -> Any:
+        old = getattr(self.users, name)
+        new = np.zeros((slots, *old.shape[1:]), old.dtype).view(type(old))
+        new[: len(old)] = old
+        return new
+
+    def _grow_ids(self, id_bytes: int) -> None:
+        counts = self.users.counts[0]
+        needed = int(counts.ids - counts.ids_dead) + id_bytes
+        ids = np.zeros(max(len(self.users.ids), 2 * needed), np.uint8)
+        if counts.undo == 0 and counts.ids_dead > counts.ids // 2:
+            counts.ids = compact_ids(self.users, ids)
+            counts.ids_dead = 0
+        else:  # copies of rows still name their ids by place
+            ids = np.zeros(2 * (int(counts.ids) + id_bytes), np.uint8)
+            ids[: counts.ids] = self.users.ids[: counts.ids]
+        self.users = self.users._replace(ids=ids)
+
+    def _grow_undo(self, slots: int) -> None:
+        n = int(self.users.counts[0].undo)
+        old, self.undo = self.undo, self._undo(slots)
+        for new_column, old_column in zip(self.undo, old, strict=True):
+            new_column[:n] = old_column[:n]
+
+    def _reserve_heap(self, entries: int) -> None:
+        needed = int(self.users.counts[0].heap) + entries
+        if needed > len(self.users.heap_time):
+            longer = max(needed, 3 * len(self.users.heap_time) // 2)
+            self.users = self.users._replace(
+                heap_time=self._longer("heap_time", longer), heap_slot=self._longer("heap_slot", longer)
+            )
+
+
+@kernel
+def put_back(users: Users, undo: Undo, since: int) -> None:
+    """Undo the touches since `since`, the last one first."""
+    counts = users.counts[0]
+    for at in range(counts.undo - 1, since - 1, -1):
+        slot = undo.slot[at]
+        lives, lived = users.rows[slot].live, undo.rows[at].live
+        if lives and not lived:
+            remove_from_index(users, slot)
+            users.rows[slot].live = 0
+            users.rows[slot].deadline = NO_DEADLINE
+            counts.live -= 1
+            counts.ids_dead += users.rows[slot].id_length
+        if not lived:
+            continue
+        users.rows[slot] = undo.rows[at]
+        copy(users.heads[slot], undo.heads[at])
+        copy_grid(users.cells[slot], undo.cells[at])
+        copy(users.spend[slot], undo.spend[at])
+        copy(users.seen[slot], undo.seen[at])
+        copy(users.recent[slot], undo.recent[at])
+        copy(users.state[slot], undo.state[at])
+        if not lives:
+            add_to_index(users, slot)
+            counts.live += 1
+            counts.ids_dead -= users.rows[slot].id_length
+        schedule(users, slot)
+
+
+@kernel
+def bury_undone(users: Users, undo: Undo, since: int) -> None:
+    """Hand the slots of users whose creation was undone to `release_gone`."""
+    counts = users.counts[0]
+    for at in range(since, counts.undo):
+        slot = undo.slot[at]
+        if not undo.rows[at].live and not users.rows[slot].live:
+            users.gone[counts.gone] = slot
+            counts.gone += 1

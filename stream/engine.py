@@ -1,0 +1,321 @@
+"""One partition, from records to outputs: decode, fold, encode, score, emit.
+
+`Partition.apply` is the whole of Ebbtide between a source and a sink: the worker, `replay`, `explain`,
+`verify` and the tests all go through it. It yields slices: as much of the batch as one fold call took, with
+what it asks to be produced. Between two slices the state is whole, so a commit may fall there.
+
+Poison: what the core refuses is put back, the slice is halved until the bad record stands alone, and the rest
+goes on. The bad record still moves the watermark, as that depends on the log alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from stream import emit
+from stream.codec import Decoded, Decoder
+from stream.config import Config
+from stream.core import fold as core
+from stream.core.effects import ALERT, BY_TIMER, EFFECT_NAMES, TRANSITION, Effect, Folded, allocate
+from stream.core.events import ACCEPTED, DUPLICATE, FROM_FUTURE, NEVER, EventBatch
+from stream.core.lifecycle import STATES, STATUSES, TRIGGERS
+from stream.core.table import UserTable
+from stream.core.waves import run_waves
+from stream.dead_letters import FROM_FUTURE as FROM_FUTURE_REASON
+from stream.dead_letters import POISON, TOO_LATE, DeadLetter
+from stream.items import ItemTable
+from stream.model import Model, RankedList, Reads
+from stream.records import Output, RecordBatch
+from stream.semantics import make_rules
+
+#: Effects that a fold call has room for, beside those of its events' own.
+EFFECTS_MIN: Final = 4096
+
+
+class Tally:
+    """What a run of slices did, so that it adds up: records in = accepted + duplicates + dead letters."""
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.duplicates = 0
+        self.throttled = 0
+        self.times_missing = 0
+        self.dead_letters: Counter[str] = Counter()
+        self.transitions: Counter[str] = Counter()
+        self.alerts: Counter[str] = Counter()
+        self.lists: Counter[str] = Counter()  # by policy
+
+    @property
+    def records_in(self) -> int:
+        return self.accepted + self.duplicates + self.dead_letters.total()
+
+    def add(self, other: Tally) -> None:
+        for name, value in vars(other).items():
+            if isinstance(value, Counter):
+                getattr(self, name).update(value)
+            else:
+                setattr(self, name, getattr(self, name) + value)
+
+
+class Slice(NamedTuple):
+    """Part of a batch, applied. `next_offset` is the first record that is not part of it."""
+
+    outputs: list[Output]
+    next_offset: int
+    tally: Tally
+
+
+class Partition:
+    """The users of one partition and everything that happens to them.
+
+    `undo` keeps the way back that transactions and poison need; `snapshots` notes which rows are dirty. A
+    partition of a file without a model can do without both.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        decoder: Decoder,
+        items: ItemTable,
+        model: Model | None,
+        *,
+        topic: str,
+        partition: int,
+        undo: bool = True,
+        snapshots: bool = False,
+    ) -> None:
+        contexts = len(model.contexts) if model else 0
+        self.rules = make_rules(config, model=model is not None, contexts=contexts)
+        self.table = UserTable(self.rules, model.state_size if model else 0, undo=undo, snapshots=snapshots)
+        self.topic, self.partition = topic, partition
+        self.emit_from_ms = NEVER
+        self.items, self.model = items, model
+        self.emitter = emit.Emitter(topic, partition)
+        self._decoder = decoder
+        self._timers_max = config.worker.timers_max
+        self._features = len(model.feature_names) if model else 0
+        self._events_max = 0
+        self._folded = allocate(0, 0, 0)
+
+    @property
+    def watermark(self) -> int:
+        """Event time up to which silence is decided, NEVER before the first event."""
+        return int(self.table.clock[0].watermark)
+
+    def apply(self, records: RecordBatch) -> Iterator[Slice]:
+        """Apply the records, slice by slice, in offset order."""
+        decoded = self._decoder.decode(records)
+        first = Tally()
+        first.times_missing = decoded.times_missing
+        writer = Writer(self, records, decoded, first)
+        start, stop = 0, decoded.events.size
+        while start < stop or self.ringing:
+            try:
+                start = self._fold(decoded.events, start, stop, writer)
+            except FloatingPointError:
+                if stop - start > 1:
+                    stop = start + (stop - start) // 2
+                    continue
+                start = self._skip_poison(decoded.events, start, writer)
+            yield writer.slice(start)
+            if start >= stop:
+                stop = decoded.events.size
+        yield writer.slice(start)
+
+    def advance(self, offset: int, watermark: int) -> Iterator[Slice]:
+        """Move the watermark before the record at `offset` without an event: an idle step."""
+        empty = self._decoder.decode(RecordBatch(self.topic, self.partition, [], [], [], [], []))
+        writer = Writer(self, RecordBatch(self.topic, self.partition, [], [], [], [], []), empty, Tally())
+        self._ring(empty.events, offset, watermark, writer)
+        yield writer.slice(0, offset)
+        while self.ringing:
+            self._fold(empty.events, 0, 0, writer)
+            yield writer.slice(0, offset)
+
+    @property
+    def ringing(self) -> bool:
+        """Whether timers are still due at the offset applied last."""
+        return bool(self.table.clock[0].ringing)
+
+    def _fold(self, events: EventBatch, start: int, stop: int, writer: Writer) -> int:
+        """Apply events from `start` on, encode and emit; return the first event that is still to do."""
+        table = self.table
+        savepoint = table.savepoint()
+        part = events if stop == events.size else events.slice(0, stop)
+        folded = self._room(events, stop - start)
+        try:
+            reached = core.fold(
+                self.rules, part, table.users, table.undo, table.clock, folded, start, self._timers_max
+            )
+            self._finish(folded, writer, start, reached)
+        except FloatingPointError:
+            table.rollback(savepoint)
+            raise
+        return int(reached)
+
+    def _ring(self, events: EventBatch, offset: int, watermark: int, writer: Writer) -> None:
+        folded = self._room(events, 0)
+        table = self.table
+        core.advance(
+            self.rules, table.users, table.undo, table.clock, folded, offset, watermark, self._timers_max
+        )
+        self._finish(folded, writer, 0, 0)
+
+    def _skip_poison(self, events: EventBatch, i: int, writer: Writer) -> int:
+        """Let the watermark pass event i, which the core refused, and bury it."""
+        clock = self.table.clock[0]
+        clock.event_time_max = max(int(clock.event_time_max), int(events.event_time_ms[i]))
+        watermark = int(clock.event_time_max) - self.rules.out_of_order_max_ms
+        self._ring(events, int(events.offset[i]), watermark, writer)
+        writer.bury(i, POISON)
+        return i + 1
+
+    def _room(self, events: EventBatch, count: int) -> Folded:
+        """Return empty buffers for `count` events, growing them and the table if need be."""
+        self.table.reserve(count, len(events.user_bytes), self._timers_max)
+        if count > self._events_max or not len(self._folded.effects):
+            self._events_max = max(count, self._events_max)
+            self._folded = allocate(self._events_max, self._events_max + EFFECTS_MIN, self._features)
+        self._folded.n[0] = 0
+        return self._folded
+
+    def _finish(self, folded: Folded, writer: Writer, start: int, reached: int) -> None:
+        """Encode, score and emit what a fold call asked for."""
+        lists: list[RankedList] = []
+        if self.model is not None:
+            states = run_waves(self.table.users, folded, self.model.step)
+            if len(states):
+                lists = self.model.rank(self._reads(folded, states))
+        writer.write(folded, start, reached, lists)
+
+    def _reads(self, folded: Folded, states: Any) -> Reads:
+        reads = len(states)
+        effects = folded.effects[: folded.n[0].effects]
+        listed = effects[effects.what > ALERT]
+        return Reads(
+            state=states,
+            features=folded.features[folded.read_features[:reads]],
+            lifecycle=listed.to.astype(np.int32),
+            recent=folded.read_recent[:reads],
+            converted=folded.read_converted[:reads],
+        )
+
+
+class Writer:
+    """Turns statuses and effects into outputs, in the order of application, and keeps the tally."""
+
+    def __init__(self, partition: Partition, records: RecordBatch, decoded: Decoded, tally: Tally) -> None:
+        self._partition = partition
+        self._records, self._decoded = records, decoded
+        self._dead = decoded.dead
+        self._dead_written = 0
+        self._outputs: list[Output] = []
+        self._tally = tally
+
+    def slice(self, reached: int, offset: int | None = None) -> Slice:
+        """Take what has been written since the last slice; `reached` is the next event to do."""
+        rows, offsets = self._decoded.rows, self._records.offsets
+        row = rows[reached] if reached < len(rows) else len(offsets)
+        self._bury_before(row)
+        if offset is None:
+            offset = offsets[row] if row < len(offsets) else offsets[-1] + 1 if offsets else 0
+        taken = Slice(self._outputs, offset, self._tally)
+        self._outputs, self._tally = [], Tally()
+        return taken
+
+    def bury(self, event: int, reason: str) -> None:
+        row = self._decoded.rows[event]
+        self._bury_before(row)
+        self._bury(DeadLetter(row, reason))
+
+    def write(self, folded: Folded, start: int, reached: int, lists: list[RankedList]) -> None:
+        status = folded.status[start:reached]
+        self._tally.throttled += int(folded.n[0].throttled)
+        self._tally.accepted += int((status == ACCEPTED).sum())
+        self._tally.duplicates += int((status == DUPLICATE).sum())
+        for i in np.flatnonzero(status > DUPLICATE).tolist():
+            self.bury(start + i, FROM_FUTURE_REASON if status[i] == FROM_FUTURE else TOO_LATE)
+        if folded.n[0].effects:
+            self._write_effects(folded, lists)
+
+    def _write_effects(self, folded: Folded, lists: list[RankedList]) -> None:
+        partition, tally = self._partition, self._tally
+        items = emit.encode_lists(partition.items, [(ranked.items, ranked.scores) for ranked in lists])
+        effects = folded.effects[: folded.n[0].effects]
+        for values in zip(*(effects[name].tolist() for name in EFFECT_NAMES), strict=True):
+            effect = Effect(*values)
+            if effect.what == TRANSITION:
+                tally.transitions[f"{STATES[effect.before]}>{STATES[effect.to]}"] += 1
+                output = self._transition(effect)
+            elif effect.what == ALERT:
+                tally.alerts[STATUSES[effect.status]] += 1
+                output = self._alert(effect)
+            else:
+                tally.lists[lists[effect.read].policy] += 1
+                output = self._list(effect, lists[effect.read], items[effect.read])
+            self._outputs.append(output)
+
+    def _transition(self, effect: Effect) -> Output:
+        return self._partition.emitter.transition(
+            effect.offset,
+            effect.nth,
+            self._user(effect),
+            _evidence(effect),
+            from_=STATES[effect.before],
+            to=STATES[effect.to],
+            trigger=TRIGGERS[effect.trigger],
+            at=effect.at,
+            last_event_time=None if effect.last_event_time == NEVER else effect.last_event_time,
+        )
+
+    def _alert(self, effect: Effect) -> Output:
+        return self._partition.emitter.alert(
+            effect.offset,
+            effect.nth,
+            self._user(effect),
+            _evidence(effect),
+            status=STATUSES[effect.status],
+            stage=STATES[effect.to],
+            at=effect.at,
+            last_event_time=effect.last_event_time,
+        )
+
+    def _list(self, effect: Effect, ranked: RankedList, items: bytes) -> Output:
+        user, model = self._user(effect), self._partition.model
+        assert model is not None
+        won_back = effect.event == BY_TIMER
+        return self._partition.emitter.recommendation(
+            effect.offset,
+            effect.nth,
+            user,
+            items,
+            event_time=effect.at,
+            lifecycle=STATES[effect.to],
+            policy=ranked.policy,
+            bundle=model.version,
+            catalogue=model.catalogue,
+            alert_id=emit.make_alert_id(user, effect.last_event_time) if won_back else None,
+        )
+
+    def _user(self, effect: Effect) -> bytes:
+        return self._partition.table.id_at(effect.id_start, effect.id_length)
+
+    def _bury_before(self, row: int) -> None:
+        dead = self._dead
+        while self._dead_written < len(dead) and dead[self._dead_written].row < row:
+            self._bury(dead[self._dead_written])
+            self._dead_written += 1
+
+    def _bury(self, dead: DeadLetter) -> None:
+        self._tally.dead_letters[dead.reason] += 1
+        self._outputs.append(self._partition.emitter.dead_letter(self._records, dead))
+
+
+def _evidence(effect: Effect) -> emit.Evidence:
+    return emit.Evidence(
+        effect.first_event_time, effect.events, effect.sessions, effect.orders, effect.active_days
+    )

@@ -1,0 +1,134 @@
+"""The model at serving time: one bundle, its sessions, and the lists they make under the policies.
+
+Owns how a user's state and the event's features become a ranked list: head, context, similarity, popularity,
+exclusion, thresholds, diversity. Knows neither users nor partitions. B reads, S state, F features, I items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stream.bundle import Bundle
+from stream.config import Config
+from stream.core.scoring import DIVERSITY_POOL, Policy, diversify, excluded_items, group_by_policy
+from stream.encoder import Encoder
+from stream.items import ItemTable
+from stream.scorer import Scorer
+from stream.semantics import make_policies, name_features
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+
+CONTEXT_PREFIX = "context."
+
+
+class RankedList(NamedTuple):
+    """A list for one user, best first: indices into the item table, and their scores."""
+
+    policy: str
+    items: list[int]
+    scores: list[float]
+
+
+class Reads(NamedTuple):
+    """What lists are made from, one row a list."""
+
+    state: Floats  # [B, S]
+    features: Floats  # [B, F]
+    lifecycle: Ints  # [B]
+    recent: Ints  # [B, 20]
+    converted: npt.NDArray[np.bool_]  # [B, 20]
+
+
+def bundle_contexts(bundle: Bundle) -> list[str]:
+    """Name the context entries that the bundle reads, in the order of the columns."""
+    names = (*bundle.manifest.step_features, *bundle.manifest.context_features)
+    return sorted({name.removeprefix(CONTEXT_PREFIX) for name in names if name.startswith(CONTEXT_PREFIX)})
+
+
+class Model:
+    """One bundle under one config. `catalogue` is the items topic's offset in force, None without one."""
+
+    def __init__(self, bundle: Bundle, config: Config, items: ItemTable) -> None:
+        self.bundle = bundle
+        self.version = bundle.version
+        self.contexts = bundle_contexts(bundle)
+        self.feature_names = name_features(config, self.contexts)
+        self.encoder = Encoder(bundle, self.feature_names, items.names)
+        self.scorer = Scorer(bundle)
+        self.policies: Sequence[Policy] = make_policies(config)
+        self.catalogue: int | None = None
+        self._withdrawn = np.zeros(bundle.manifest.items, np.float32)  # −∞ where an item is withdrawn
+
+    @property
+    def state_size(self) -> int:
+        return self.encoder.state_size
+
+    def step(self, state: Floats, item: Ints, features: Floats) -> Floats:
+        return self.encoder.step(state, item, features)
+
+    def withdraw(self, item: int) -> None:
+        """Never list the item again, until `restore`."""
+        self._withdrawn[item] = -np.inf
+
+    def restore(self, item: int) -> None:
+        self._withdrawn[item] = 0.0
+
+    def rank(self, reads: Reads) -> list[RankedList]:
+        """Make one list a read."""
+        user, _ = self.encoder.head(reads.state)
+        offset = self.encoder.context(reads.features)
+        ranked: list[RankedList] = [RankedList("", [], [])] * len(user)
+        for policy, rows in group_by_policy(reads.lifecycle, self.policies):
+            recent = np.where(reads.recent[rows] < self.scorer.items, reads.recent[rows], np.int32(-1))
+            excluded = excluded_items(policy, recent, reads.converted[rows])
+            part = None if offset is None else offset[rows]
+            scores, items = self._best(policy, user[rows], part, excluded)
+            for i, row in enumerate(rows.tolist()):
+                ranked[row] = self._list(policy, scores[i], items[i])
+        return ranked
+
+    def _best(
+        self, policy: Policy, user: Floats, offset: Floats | None, excluded: Ints | None
+    ) -> tuple[Floats, Ints]:
+        """Return the candidates of each row, best first, −∞ and −1 where there are too few."""
+        k = policy.k * (DIVERSITY_POOL if policy.diversity > 0 else 1)
+        bias = self._withdrawn
+        if policy.popularity:
+            bias = bias + np.float32(policy.popularity) * self.bundle.item_prior
+        if policy.min_similarity is None and policy.min_context is None:
+            query = user if offset is None else user + offset
+            return self.scorer.top(query, k, extra_bias=bias, exclude=excluded)
+        return self._best_above(policy, user, offset, excluded, bias, k)
+
+    def _best_above(
+        self, policy: Policy, user: Floats, offset: Floats | None, excluded: Ints | None, bias: Floats, k: int
+    ) -> tuple[Floats, Ints]:
+        """The same with thresholds on similarity and context, which need the two products apart."""
+        similarity = self.scorer.scores(user)
+        if offset is None:
+            context = np.zeros_like(similarity)
+        else:
+            context = self.scorer.scores(offset, -self.scorer.bias)
+        total = similarity + context + bias
+        if policy.min_similarity is not None:
+            total[similarity <= policy.min_similarity] = -np.inf
+        if policy.min_context is not None:
+            total[context <= policy.min_context] = -np.inf
+        if excluded is not None:
+            row, column = np.nonzero(excluded >= 0)
+            total[row, excluded[row, column]] = -np.inf
+        k = min(k, total.shape[1])
+        best = np.argsort(-total, axis=1, kind="stable")[:, :k].astype(np.int32)
+        scores = np.take_along_axis(total, best, axis=1)
+        return scores, np.where(np.isfinite(scores), best, np.int32(-1))
+
+    def _list(self, policy: Policy, scores: Floats, items: Ints) -> RankedList:
+        n = int(np.isfinite(scores).sum())
+        if policy.diversity > 0:
+            return RankedList(policy.name, *diversify(policy, scores[:n], items[:n], self.bundle.items))
+        return RankedList(policy.name, items[:n].tolist(), scores[:n].tolist())
