@@ -130,8 +130,9 @@ def fold(
             clock.watermark = watermark
             clock.ringing = 1
         out.status[i] = status
-        if clock.ringing and not ring_timers(rules, users, undo, clock, out, timers_max):
-            return i + 1
+        if clock.ringing and rings(rules, users, clock):
+            if not ring_timers(rules, users, undo, clock, out, timers_max):
+                return i + 1
     return len(batch.offset)
 
 
@@ -362,6 +363,18 @@ def own_silence(
 
 
 @leaf
+def rings(rules: Rules, users: Users, clock: Any) -> bool:
+    """Whether `ring_timers` would have anything to do; if not, the last event is done with."""
+    counts = users.counts[0]
+    if rules.model_risk and clock.watermark >= clock.fresh:
+        return True
+    if counts.held > 0 or (counts.heap > 0 and users.heap_time[0] <= clock.watermark):
+        return True
+    clock.ringing = 0
+    return False
+
+
+@kernel
 def ring_timers(rules: Rules, users: Users, undo: Undo, clock: Any, out: Folded, timers_max: int) -> bool:
     """Ring every deadline ≤ watermark, smallest (deadline, user) first; return whether all have rung."""
     if users.counts[0].held > 0:
@@ -445,7 +458,7 @@ def may_list(rules: Rules, row: Any, at: int) -> bool:
     return gap == 0 or row.last_list_time == NEVER or at - row.last_list_time >= gap
 
 
-@leaf
+@kernel
 def encode(
     rules: Rules, batch: EventBatch, users: Users, clock: Any, out: Folded, i: int, slot: int, moment: Moment,
     last_event_time: int,
