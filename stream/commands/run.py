@@ -1,0 +1,21 @@
+"""`ebbtide run`: the worker on Kafka."""
+
+from __future__ import annotations
+
+from stream.commands import options
+
+
+def run(config_file: options.ConfigFile) -> None:
+    """Run the worker on Kafka.
+
+    It joins the consumer group of the config and shares the partitions with the other workers: start as
+    many as you like. Metrics and health are served over HTTP, see `[http]` in the config. SIGTERM and Ctrl-C
+    finish the batch, commit, and leave.
+    """
+    config = options.read_config(config_file)
+    if config.bundle.path is not None:
+        options.choose_bundle(config, None, no_model=False)
+
+    from stream.worker import run as run_worker
+
+    run_worker(config)
