@@ -26,6 +26,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield DOCS / "config.md", config_page()
     yield DOCS / "lifecycle.svg", draw()
     yield DOCS / "metrics.md", metrics_page()
+    yield DOCS / "decisions" / "README.md", decisions_page()
     lifecycle = (DOCS / "lifecycle.md").read_text()
     yield DOCS / "lifecycle.md", with_block(lifecycle, "table", lifecycle_table())
     guarantees = (DOCS / "guarantees.md").read_text()
@@ -62,6 +63,24 @@ def reasons_table() -> str:
     return header("reason", "the record has") + "".join(
         row(f"`{reason}`", meaning) for reason, meaning in REASONS.items()
     )
+
+
+DECISIONS_HEAD: Final = """# Decisions
+
+<!-- Written by `make docs` from the titles in this folder. -->
+
+Choices that a newcomer would question, a page at most each: the question, what was decided, and why.
+
+"""
+
+
+def decisions_page() -> str:
+    """Return docs/decisions/README.md: the list of all decisions by their titles."""
+    lines = [DECISIONS_HEAD]
+    for path in sorted((DOCS / "decisions").glob("[0-9]*.md")):
+        number, _, title = path.read_text().partition("\n")[0].removeprefix("# ").partition(": ")
+        lines.append(f"- [{number}]({path.name}) {title}\n")
+    return "".join(lines)
 
 
 METRICS_HEAD: Final = """# Metrics
