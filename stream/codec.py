@@ -83,7 +83,7 @@ class Decoder:
     context: the context entries that the bundle names, in the order of the columns. An entry with a
     vocabulary becomes 1 + the string's place in it, any other the number itself (true is 1); 0 is unknown.
 
-    Raises ValueError for a mapping that is none.
+    Raises ValueError for no kinds, and for a mapping that is none.
     """
 
     def __init__(
@@ -97,6 +97,8 @@ class Decoder:
     ) -> None:
         names = dict(fields or {})
         self._kind_of = {kind: i for i, kind in enumerate(kinds)}
+        if not self._kind_of:
+            raise ValueError("a decoder needs a vocabulary of at least one kind")
         self._items = items
         self._decode = msgspec.json.Decoder(event_type(tuple(self._kind_of), names)).decode
         self._strict = Strict(tuple(self._kind_of), names)

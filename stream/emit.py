@@ -9,28 +9,23 @@ user, and say where they come from:
 
 With at-least-once delivery a consumer drops repeats by `id`, so it depends on the log alone: `nth` is counted
 by the fold, and goes on where a storm of timers is cut by a commit.
-
-Scores are float32 in the engine. They are written as the shortest decimal that a float32 reader reads back
-to the same number.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from msgspec import UNSET
-from numba import njit
 
 from stream.dead_letters import DeadLetter
 from stream.errors import InvariantError
 from stream.items import ItemTable
+from stream.lists import write_lists
 from stream.records import Headers, Output, RecordBatch
 from stream.wire import (
     CHURN_ALERTS,
@@ -56,13 +51,6 @@ _SCHEMA_HEADERS: Final = {topic: ("schema", schema) for topic, schema in SCHEMAS
 _Recommendation: Final[Any] = Recommendation
 _Transition: Final[Any] = Transition
 _ChurnAlert: Final[Any] = ChurnAlert
-
-#: A float32 needs nine significant digits at most to be read back (IEEE 754-2019, 5.12.2), six at least.
-_DIGITS_MIN: Final = 6
-_DIGITS_MAX: Final = 9
-
-#: 10^0 .. 10^22, the powers that a double holds exactly.
-_POWERS_OF_TEN: Final = np.array([float(10**k) for k in range(23)])
 
 _encode = msgspec.json.Encoder().encode
 
@@ -199,47 +187,18 @@ def make_alert_id(user: bytes, last_event_time: int) -> str:
     return hashlib.blake2b(b"%b\0%d" % (user, last_event_time), digest_size=8).hexdigest()
 
 
-def encode_lists(table: ItemTable, lists: Sequence[tuple[list[int], list[float]]]) -> list[bytes]:
+def encode_lists(table: ItemTable, lists: Sequence[tuple[Sequence[int], Sequence[float]]]) -> list[bytes]:
     """Return each list (item indices, their scores, best first) as the JSON of `Recommendation.items`.
 
     Raises InvariantError if a score is not finite: JSON has no word for that.
     """
-    scores = np.array(list(chain.from_iterable(scores for _, scores in lists)), np.float32)
+    first = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum([len(items) for items, _ in lists], out=first[1:])
+    items = np.fromiter(chain.from_iterable(items for items, _ in lists), np.int64, int(first[-1]))
+    scores = np.fromiter(chain.from_iterable(scores for _, scores in lists), np.float32, int(first[-1]))
     if not np.isfinite(scores).all():
         raise InvariantError("a score is not a finite number", remedy="check the bundle with `ebbtide check`")
-    # One call writes all scores; a comma separates them, and none holds one.
-    parts = [b""] * (2 * len(scores))
-    parts[::2] = table.fragments(list(chain.from_iterable(items for items, _ in lists)))
-    parts[1::2] = _encode(shorten(scores).tolist())[1:-1].split(b",") if len(scores) else []
-    encoded = []
-    start = 0
-    for items, _ in lists:
-        stop = start + 2 * len(items)
-        # Each fragment begins by closing the item before it, which the first does not have.
-        encoded.append(b"[%b}]" % b"".join(parts[start:stop])[2:] if items else b"[]")
-        start = stop
-    return encoded
-
-
-@njit(cache=True)
-def shorten(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return doubles of the fewest digits that are the same float32, f64[N]; their repr is short.
-
-    A number of d digits is a whole number below 10^d times a power of ten, and the quotient of two such
-    doubles is the double nearest to that decimal as long as the power stays within 10^22. Beyond, and where
-    nine digits do not suffice, the float32 itself is returned.
-    """
-    short = scores.astype(np.float64)
-    for i in range(len(scores)):
-        size = abs(short[i])
-        if not 1e-12 < size < 1e15:
-            continue
-        exponent = math.floor(math.log10(size))
-        for digits in range(_DIGITS_MIN, _DIGITS_MAX + 1):
-            shift = digits - 1 - exponent
-            power = _POWERS_OF_TEN[abs(shift)]
-            candidate = np.rint(short[i] * power) / power if shift >= 0 else np.rint(short[i] / power) * power
-            if np.float32(candidate) == scores[i]:
-                short[i] = candidate
-                break
-    return short
+    texts = table.texts(items)
+    written, edges = write_lists(texts.data, texts.start, texts.row, scores, first)
+    data = written.tobytes()
+    return [data[start:stop] for start, stop in pairwise(edges.tolist())]

@@ -23,7 +23,7 @@ ITEMS_MAX: Final = 2**31 - 1
 
 
 class Texts(NamedTuple):
-    """Ids as JSON, laid end to end: that of the i-th item asked for is data[start[row[i]]:start[row[i] + 1]]."""
+    """Ids as JSON, laid end to end; the i-th one asked for is data[start[row[i]] : start[row[i] + 1]]."""
 
     data: npt.NDArray[np.uint8]
     start: npt.NDArray[np.int64]
@@ -89,7 +89,7 @@ class ItemTable:
         The bundle's are ready; if any other is among them, all are encoded for the occasion. Raises
         IndexError for an index that no item has.
         """
-        if len(items) == 0 or (0 <= items.min() and items.max() < self.known):
+        if len(items) == 0 or (items.min() >= 0 and items.max() < self.known):
             return Texts(self._texts, self._text_start, items)
         texts, start = _lay_out([self.name(item) for item in items.tolist()])
         return Texts(texts, start, np.arange(len(items)))

@@ -69,7 +69,7 @@ EVENT_FIELDS: Final = Event.__struct_fields__
 
 
 def event_type(kinds: Sequence[str], names: Mapping[str, str]) -> type[Event]:
-    """Return `Event` for a vocabulary: other kinds are refused, and fields are read by their mapped names.
+    """Return `Event` for a vocabulary (any kind if it is empty), its fields read by their mapped names.
 
     Raises ValueError if `names` maps a field that is none, or two fields to one name.
     """
@@ -79,7 +79,8 @@ def event_type(kinds: Sequence[str], names: Mapping[str, str]) -> type[Event]:
     if len({names.get(field, field) for field in EVENT_FIELDS}) < len(EVENT_FIELDS):
         raise ValueError("two fields of an event are mapped to one name")
     hints = get_type_hints(Event, include_extras=True)
-    hints["event_type"] = Literal[tuple(kinds)]
+    if kinds:
+        hints["event_type"] = Literal[tuple(kinds)]
     fields = [
         (field, hints[field]) if field in ("user_id", "event_type") else (field, hints[field], None)
         for field in EVENT_FIELDS
