@@ -6,7 +6,7 @@ library was a third of its cost. The format is small enough to be written here:
     [{"item_id":"…","score":1.25},{"item_id":"…","score":0.5}]
 
 The item ids come as JSON already (`ItemTable.texts`), so that no escaping happens here. Scores are float32
-and are written with the fewest digits that a reader of float32 reads back to the same number.
+and are written with six to nine digits, the fewest that a reader of float32 reads back to the same number.
 """
 
 from __future__ import annotations

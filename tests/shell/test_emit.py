@@ -1,0 +1,240 @@
+"""Encoding: every output decoded again by a JSON library, its fields in the contract's order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from stream.core import lifecycle
+from stream.dead_letters import DeadLetter
+from stream.emit import Emitter, Evidence, encode_lists, make_alert_id
+from stream.errors import InvariantError
+from stream.items import ItemTable
+from stream.records import RecordBatch
+from stream.wire import ChurnAlert, Recommendation, Transition
+
+USER = "ü\0\"x'".encode()
+EVIDENCE = Evidence(first_event_time=11, events=22, sessions=33, orders=44, active_days=5)
+EVIDENCE_FIELDS = ["first_event_time", "events", "sessions", "orders", "active_days"]
+
+finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def pairs(value: bytes | None) -> list[tuple[str, Any]]:
+    """The fields of a JSON object in their order."""
+    assert value is not None
+    ordered: list[tuple[str, Any]] = json.loads(value, object_pairs_hook=list)
+    return ordered
+
+
+@pytest.fixture
+def emitter() -> Emitter:
+    return Emitter("clicks", 3)
+
+
+def test_a_recommendation(emitter: Emitter) -> None:
+    table = ItemTable(["apple", 'quo"te'])
+    (items,) = encode_lists(table, [([1, 0], [1.5, -0.25])])
+    output = emitter.recommendation(
+        70, 0, USER, items, event_time=9, lifecycle="active", policy="default", bundle="v1", catalogue=4
+    )
+    assert (output.topic, output.partition, output.key) == ("recommendations", 3, USER)
+    assert pairs(output.value) == [
+        ("rec_id", "clicks-3-70"),
+        ("user_id", USER.decode()),
+        ("event_time", 9),
+        ("lifecycle", "active"),
+        ("policy", "default"),
+        ("trigger", "event"),
+        ("bundle", "v1"),
+        ("catalogue", 4),
+        ("items", [[("item_id", 'quo"te'), ("score", 1.5)], [("item_id", "apple"), ("score", -0.25)]]),
+    ]
+    assert output.headers == [
+        ("schema", b"recommendations/1"),
+        ("source", b"clicks-3-70"),
+        ("id", b"clicks-3-70"),
+    ]
+
+
+def test_a_win_back_is_named_after_its_alert(emitter: Emitter) -> None:
+    output = emitter.recommendation(
+        70, 2, USER, b"[]", event_time=9, lifecycle="at_risk", policy="win", bundle="v1", catalogue=None,
+        alert_id="00ff",
+    )  # fmt: skip
+    value = dict(pairs(output.value))
+    assert (value["rec_id"], value["trigger"], value["catalogue"]) == ("00ff", "lifecycle", None)
+    assert output.headers[2] == ("id", b"clicks-3-70/2")
+    assert output.headers[1] == ("source", b"clicks-3-70")
+
+
+@pytest.mark.parametrize(("last", "silent"), [(None, None), (7, 2), (12, -3)])
+def test_a_transition(emitter: Emitter, last: int | None, silent: int | None) -> None:
+    output = emitter.transition(
+        70, 1, USER, EVIDENCE, from_="new", to="retained", trigger="engagement", at=9, last_event_time=last
+    )
+    assert (output.topic, output.partition, output.key) == ("lifecycle", 3, USER)
+    assert pairs(output.value) == [
+        ("user_id", USER.decode()),
+        ("from", "new"),
+        ("to", "retained"),
+        ("trigger", "engagement"),
+        ("at", 9),
+        ("last_event_time", last),
+        ("silent_ms", silent),
+        *zip(EVIDENCE_FIELDS, EVIDENCE, strict=True),
+    ]
+    assert output.headers == [
+        ("schema", b"lifecycle/1"),
+        ("source", b"clicks-3-70"),
+        ("id", b"clicks-3-70/1"),
+    ]
+
+
+@pytest.mark.parametrize("hazard", [{}, {"risk": 0.75, "horizon": 86_400_000}])
+def test_an_alert(emitter: Emitter, hazard: dict[str, Any]) -> None:
+    output = emitter.alert(
+        70, 0, USER, EVIDENCE, status="opened", stage="at_risk", at=9, last_event_time=7, **hazard
+    )
+    assert (output.topic, output.partition, output.key) == ("churn_alerts", 3, USER)
+    assert pairs(output.value) == [
+        ("alert_id", hashlib.blake2b(USER + b"\0" + b"7", digest_size=8).hexdigest()),
+        ("user_id", USER.decode()),
+        ("status", "opened"),
+        ("stage", "at_risk"),
+        ("at", 9),
+        ("last_event_time", 7),
+        *hazard.items(),
+        *zip(EVIDENCE_FIELDS, EVIDENCE, strict=True),
+    ]
+    assert output.headers[0] == ("schema", b"churn-alerts/1")
+
+
+def test_alert_ids() -> None:
+    assert make_alert_id(b"u", -5) == hashlib.blake2b(b"u\x00-5", digest_size=8).hexdigest()
+    assert len({make_alert_id(b"a", 1), make_alert_id(b"a\0", 1), make_alert_id(b"a", 11)}) == 3
+    assert len(make_alert_id(b"u", 0)) == 16
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\xff{"])
+@pytest.mark.parametrize("key", [None, b"\xfe"])
+def test_a_dead_letter_is_untouched(emitter: Emitter, key: bytes | None, value: bytes | None) -> None:
+    theirs = [("trace", b"\x00\xff"), ("reason", b"theirs")]
+    batch = RecordBatch("clicks", 3, [69, 70], [b"", key], [b"", value], [0, 0], [None, theirs])
+    output = emitter.dead_letter(batch, DeadLetter(1, "bad_field", "context"))
+    assert output[:4] == ("dead_letters", 3, key, value)
+    assert output.headers == [
+        *theirs,
+        ("reason", b"bad_field"),
+        ("detail", b"context"),
+        ("source", b"clicks-3-70"),
+    ]
+    assert theirs == [("trace", b"\x00\xff"), ("reason", b"theirs")]
+    assert emitter.dead_letter(batch, DeadLetter(0, "empty")).headers == [
+        ("reason", b"empty"),
+        ("detail", b""),
+        ("source", b"clicks-3-69"),
+    ]
+
+
+def test_the_source_of_a_line() -> None:
+    assert Emitter("file", 0).source(12) == "file-0-12"
+
+
+def test_the_words_of_the_types_are_those_of_the_fold() -> None:
+    """The encoder does not check them, so the types must be right by themselves."""
+
+    states = set(lifecycle.STATES)
+    assert words(Transition, "from_") == states - {"forgotten"}
+    assert words(Transition, "to") == states - {"none"}
+    assert words(Recommendation, "lifecycle") == states - {"none", "forgotten"}
+    assert words(ChurnAlert, "stage") == {*(lifecycle.STATES[i] for i in lifecycle.SILENT), "forgotten"}
+    assert words(ChurnAlert, "status") == set(lifecycle.STATUSES)
+    assert words(Transition, "trigger") == set(lifecycle.TRIGGERS)
+
+
+def words(struct: Any, field: str) -> set[str]:
+    """All words that the type of a field allows."""
+
+    def walk(hint: Any) -> set[str]:
+        return set().union(*(walk(part) for part in get_args(hint))) if get_args(hint) else {hint}
+
+    return walk(get_type_hints(struct)[field])
+
+
+# --------------------------------------------------------------------------------------------- lists
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 3), finite), max_size=12), max_size=5))
+def test_lists_are_read_back(lists: list[list[tuple[int, float]]]) -> None:
+    table = ItemTable(["apple", 'quo"te', "ü\\"])
+    table.intern("\u2028 newcomer")
+    split = [([item for item, _ in row], [score for _, score in row]) for row in lists]
+    for row, text in zip(lists, encode_lists(table, split), strict=True):
+        assert [(table.find(entry["item_id"]), entry["score"]) for entry in json.loads(text)] == [
+            (item, pytest.approx(score, rel=6e-8, abs=1e-45)) for item, score in row
+        ]
+
+
+@given(finite)
+@example(0.0)
+@example(-0.0)
+@example(1.0)
+@example(0.1)
+@example(-9.9999999e-6)
+@example(1e-5)
+@example(999999.94)
+@example(1e15)
+@example(16777216.0)
+@example(3.4028234663852886e38)
+@example(1.1754943508222875e-38)
+@example(1.401298464324817e-45)
+def test_a_score_is_written_as_few_digits_of_the_same_float32(score: float) -> None:
+    (text,) = encode_lists(ItemTable(["a"]), [([0], [score])])
+    number = text[len(b'[{"item_id":"a","score":') : -2].decode()
+    assert np.float32(number) == np.float32(score)
+    if score == 0 or abs(score) > 2e-38:  # among the subnormal ones fewer than six digits may do
+        assert len(digits_of(number)) <= len(digits_of(str(np.float32(score))))
+
+
+def digits_of(number: str) -> str:
+    """The significant digits of a decimal."""
+    return number.split("e")[0].replace(".", "").strip("-").strip("0")
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (0.5, "0.5"), (-12.0, "-12.0"), (0.0, "0.0"), (1234567.0, "1234567.0"), (0.00012, "0.00012"),
+        (1e-6, "1e-6"), (2e20, "2e20"), (-1.5e-30, "-1.5e-30"), (100.0, "100.0"), (0.1 + 0.2, "0.3"),
+        (3e14, "300000000000000.0"),
+    ],
+)  # fmt: skip
+def test_how_scores_look(score: float, text: str) -> None:
+    assert encode_lists(ItemTable(["a"]), [([0], [score])]) == [
+        f'[{{"item_id":"a","score":{text}}}]'.encode()
+    ]
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_stops_the_worker(score: float) -> None:
+    with pytest.raises(InvariantError, match="finite"):
+        encode_lists(ItemTable(["a"]), [([0], [score])])
+
+
+@pytest.mark.parametrize("index", [-1, 1])
+def test_a_list_of_an_item_that_is_none(index: int) -> None:
+    with pytest.raises(IndexError):
+        encode_lists(ItemTable(["a"]), [([0, index], [1.0, 0.5])])
+
+
+def test_no_lists() -> None:
+    assert encode_lists(ItemTable(), []) == []
+    assert encode_lists(ItemTable(), [([], [])]) == [b"[]"]
