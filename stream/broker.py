@@ -34,6 +34,23 @@ from stream.records import Headers, Output, RecordBatch
 GroupToken = NewType("GroupToken", object)
 
 
+#: The role of the topic that a source reads.
+EVENTS = "events"
+
+
+class Identity(NamedTuple):
+    """Who a worker is to its broker, and which topics it means.
+
+    topics: role → name, as in the config's `[topics]`: `events`, and the roles of outputs.
+    transactional_id: stable for a worker, and of no other: a second one fences the first.
+    """
+
+    group_id: str
+    transactional_id: str
+    topics: Mapping[str, str]
+    exactly_once: bool = True
+
+
 class CommittedOffset(NamedTuple):
     """How far a group has come in one partition, with a note of its own."""
 
