@@ -1,0 +1,33 @@
+"""Run the benchmarks: `python -m benchmarks [year] [users]`, both without a name. `make bench` does it.
+
+year    events a second of `ebbtide replay` over the demo's year, with and without the model
+users   cost of an event and bytes of memory with 2,000 and with 1,000,000 users
+
+Close other programs first: the figures are of one core, and a busy neighbour takes its share of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+# Before numpy and onnxruntime load: one thread each, as in a worker.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from benchmarks import users, year
+
+BENCHMARKS = {"year": year.run, "users": users.run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    names = parser.parse_args().names or list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS:
+            parser.error(f"no benchmark {name}: choose from {', '.join(BENCHMARKS)}")
+        BENCHMARKS[name]()
+
+
+if __name__ == "__main__":
+    main()
