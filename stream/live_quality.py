@@ -21,7 +21,7 @@ USERS_MAX: Final = 65_536
 NOBODY: Final = -1
 
 
-class Tested(NamedTuple):
+class Verdict(NamedTuple):
     """What a batch of tests found: how many, how many items stood in the list, and the sum of their NDCG."""
 
     tests: int
@@ -37,13 +37,13 @@ class LiveQuality:
         self._lists = np.full((USERS_MAX, PLACES), NOBODY, np.int32)
         self._listed = np.zeros(items, np.bool_)
 
-    def test(self, slots: npt.NDArray[np.int32], items: npt.NDArray[np.int32]) -> Tested:
+    def test(self, slots: npt.NDArray[np.int32], items: npt.NDArray[np.int32]) -> Verdict:
         """Hold each event's item against its user's list of before the batch: slots[B], items[B]."""
         place = slots % USERS_MAX
         known = (self._owner[place] == slots) & (items >= 0)
         found = self._lists[place[known]] == items[known, None]  # [tests, PLACES]
         rank = found.argmax(axis=1)[found.any(axis=1)]
-        return Tested(int(known.sum()), len(rank), float((1.0 / np.log2(rank + 2)).sum()))
+        return Verdict(int(known.sum()), len(rank), float((1.0 / np.log2(rank + 2)).sum()))
 
     def learn(self, slots: npt.NDArray[np.int32], lists: list[npt.NDArray[np.int32]]) -> None:
         """Remember each user's last list of the batch: slots[L], lists[L] of at most k items, best first."""

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from stream.live_quality import USERS_MAX, LiveQuality, Tested
+from stream.live_quality import USERS_MAX, LiveQuality, Verdict
 
 
 def ints(*values: int) -> np.ndarray:
@@ -14,19 +14,19 @@ def ints(*values: int) -> np.ndarray:
 
 
 def test_a_user_without_a_list_is_no_test() -> None:
-    assert LiveQuality(10).test(ints(3), ints(5)) == Tested(0, 0, 0.0)
+    assert LiveQuality(10).test(ints(3), ints(5)) == Verdict(0, 0, 0.0)
 
 
 def test_an_event_without_an_item_is_no_test() -> None:
     quality = LiveQuality(10)
     quality.learn(ints(3), [ints(5)])
-    assert quality.test(ints(3), ints(-1)) == Tested(0, 0, 0.0)
+    assert quality.test(ints(3), ints(-1)) == Verdict(0, 0, 0.0)
 
 
 def test_a_hit_counts_by_its_rank() -> None:
     quality = LiveQuality(10)
     quality.learn(ints(3), [ints(7, 5)])
-    assert quality.test(ints(3, 3, 3), ints(7, 5, 1)) == Tested(3, 2, 1.0 + 1 / math.log2(3))
+    assert quality.test(ints(3, 3, 3), ints(7, 5, 1)) == Verdict(3, 2, 1.0 + 1 / math.log2(3))
 
 
 def test_the_last_list_of_a_batch_holds() -> None:
