@@ -1,7 +1,7 @@
 """The live catalogue: what the items topic, or a file of it, says about what may be listed.
 
-It affects scoring only: a withdrawn item is never listed. An item that the bundle does not know joins once its
-attributes can be encoded. The step's item input comes from the frozen bundle alone.
+It affects scoring only: a withdrawn item is never listed. An item that the bundle does not know joins once
+its attributes can be encoded. The step's item input comes from the frozen bundle alone.
 """
 
 from __future__ import annotations

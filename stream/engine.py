@@ -10,13 +10,15 @@ goes on. The bad record still moves the watermark, as that depends on the log al
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from stream import emit
+from stream.clock import Clock, SystemClock
 from stream.codec import Decoded, Decoder
 from stream.config import Config
 from stream.core import fold as core
@@ -42,22 +44,27 @@ class Tally:
     def __init__(self) -> None:
         self.accepted = 0
         self.duplicates = 0
+        self.late = 0
         self.throttled = 0
         self.times_missing = 0
         self.dead_letters: Counter[str] = Counter()
         self.transitions: Counter[str] = Counter()
         self.alerts: Counter[str] = Counter()
         self.lists: Counter[str] = Counter()  # by policy
+        self.seconds: dict[str, float] = defaultdict(float)  # by stage
+        self.listed: set[int] = set()  # items of the lists
 
     @property
     def records_in(self) -> int:
         return self.accepted + self.duplicates + self.dead_letters.total()
 
     def add(self, other: Tally) -> None:
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] += seconds
         for name, value in vars(other).items():
-            if isinstance(value, Counter):
+            if isinstance(value, Counter | set):
                 getattr(self, name).update(value)
-            else:
+            elif isinstance(value, int):
                 setattr(self, name, getattr(self, name) + value)
 
 
@@ -87,6 +94,7 @@ class Partition:
         partition: int,
         undo: bool = True,
         snapshots: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         contexts = len(model.contexts) if model else 0
         self.rules = make_rules(config, model=model is not None, contexts=contexts)
@@ -96,6 +104,7 @@ class Partition:
         self.items, self.model = items, model
         self.emitter = emit.Emitter(topic, partition)
         self._decoder = decoder
+        self._now_s = (clock or SystemClock()).monotonic_s
         self._timers_max = config.worker.timers_max
         self._features = len(model.feature_names) if model else 0
         self._events_max = 0
@@ -108,10 +117,11 @@ class Partition:
 
     def apply(self, records: RecordBatch) -> Iterator[Slice]:
         """Apply the records, slice by slice, in offset order."""
-        decoded = self._decoder.decode(records)
-        first = Tally()
-        first.times_missing = decoded.times_missing
-        writer = Writer(self, records, decoded, first)
+        tally = Tally()
+        with self.timed("decode", tally):
+            decoded = self._decoder.decode(records)
+        tally.times_missing = decoded.times_missing
+        writer = Writer(self, records, decoded, tally)
         start, stop = 0, decoded.events.size
         while start < stop or self.ringing:
             try:
@@ -146,11 +156,12 @@ class Partition:
         table = self.table
         savepoint = table.savepoint()
         part = events if stop == events.size else events.slice(0, stop)
-        folded = self._room(events, stop - start)
+        folded = self._room(events, stop)
         try:
-            reached = core.fold(
-                self.rules, part, table.users, table.undo, table.clock, folded, start, self._timers_max
-            )
+            with self.timed("fold", writer.tally):
+                reached = core.fold(
+                    self.rules, part, table.users, table.undo, table.clock, folded, start, self._timers_max
+                )
             self._finish(folded, writer, start, reached)
         except FloatingPointError:
             table.rollback(savepoint)
@@ -187,10 +198,30 @@ class Partition:
         """Encode, score and emit what a fold call asked for."""
         lists: list[RankedList] = []
         if self.model is not None:
-            states = run_waves(self.table.users, folded, self.model.step)
+            with self.timed("encode", writer.tally):
+                states = run_waves(self.table.users, folded, self.model.step)
+                if self.rules.model_risk:
+                    self._set_risk(folded)
             if len(states):
-                lists = self.model.rank(self._reads(folded, states))
-        writer.write(folded, start, reached, lists)
+                with self.timed("score", writer.tally):
+                    lists = self.model.rank(self._reads(folded, states))
+        with self.timed("emit", writer.tally):
+            writer.write(folded, start, reached, lists)
+
+    def _set_risk(self, folded: Folded) -> None:
+        """Let the hazard head say how long each of the stepped users may stay silent."""
+        assert self.model is not None
+        slots = np.unique(folded.step_slot[: folded.n[0].steps])
+        if len(slots):
+            after_ms = self.model.silence_allowed_ms(self.table.users.state[slots])
+            self.table.reserve(0, 0, 0, timers=len(slots))
+            core.set_risk(self.rules, self.table.users, slots, after_ms)
+
+    @contextmanager
+    def timed(self, stage: str, tally: Tally) -> Iterator[None]:
+        started = self._now_s()
+        yield
+        tally.seconds[stage] += self._now_s() - started
 
     def _reads(self, folded: Folded, states: Any) -> Reads:
         reads = len(states)
@@ -214,7 +245,16 @@ class Writer:
         self._dead = decoded.dead
         self._dead_written = 0
         self._outputs: list[Output] = []
-        self._tally = tally
+        self._silent = self._silent_offsets()
+        self.tally = tally
+
+    def _silent_offsets(self) -> frozenset[int]:
+        """Return the offsets of records from before the first start: their effects are not produced."""
+        emit_from_ms = self._partition.emit_from_ms
+        if emit_from_ms == NEVER:
+            return frozenset()
+        records = zip(self._records.offsets, self._records.timestamps_ms, strict=True)
+        return frozenset(offset for offset, timestamp_ms in records if timestamp_ms < emit_from_ms)
 
     def slice(self, reached: int, offset: int | None = None) -> Slice:
         """Take what has been written since the last slice; `reached` is the next event to do."""
@@ -223,8 +263,8 @@ class Writer:
         self._bury_before(row)
         if offset is None:
             offset = offsets[row] if row < len(offsets) else offsets[-1] + 1 if offsets else 0
-        taken = Slice(self._outputs, offset, self._tally)
-        self._outputs, self._tally = [], Tally()
+        taken = Slice(self._outputs, offset, self.tally)
+        self._outputs, self.tally = [], Tally()
         return taken
 
     def bury(self, event: int, reason: str) -> None:
@@ -234,20 +274,23 @@ class Writer:
 
     def write(self, folded: Folded, start: int, reached: int, lists: list[RankedList]) -> None:
         status = folded.status[start:reached]
-        self._tally.throttled += int(folded.n[0].throttled)
-        self._tally.accepted += int((status == ACCEPTED).sum())
-        self._tally.duplicates += int((status == DUPLICATE).sum())
+        self.tally.late += int(folded.n[0].late)
+        self.tally.throttled += int(folded.n[0].throttled)
+        self.tally.accepted += int((status == ACCEPTED).sum())
+        self.tally.duplicates += int((status == DUPLICATE).sum())
         for i in np.flatnonzero(status > DUPLICATE).tolist():
             self.bury(start + i, FROM_FUTURE_REASON if status[i] == FROM_FUTURE else TOO_LATE)
         if folded.n[0].effects:
             self._write_effects(folded, lists)
 
     def _write_effects(self, folded: Folded, lists: list[RankedList]) -> None:
-        partition, tally = self._partition, self._tally
+        partition, tally = self._partition, self.tally
         items = emit.encode_lists(partition.items, [(ranked.items, ranked.scores) for ranked in lists])
         effects = folded.effects[: folded.n[0].effects]
         for values in zip(*(effects[name].tolist() for name in EFFECT_NAMES), strict=True):
             effect = Effect(*values)
+            if effect.offset in self._silent:
+                continue
             if effect.what == TRANSITION:
                 tally.transitions[f"{STATES[effect.before]}>{STATES[effect.to]}"] += 1
                 output = self._transition(effect)
@@ -256,6 +299,7 @@ class Writer:
                 output = self._alert(effect)
             else:
                 tally.lists[lists[effect.read].policy] += 1
+                tally.listed.update(lists[effect.read].items)
                 output = self._list(effect, lists[effect.read], items[effect.read])
             self._outputs.append(output)
 
@@ -311,7 +355,7 @@ class Writer:
             self._dead_written += 1
 
     def _bury(self, dead: DeadLetter) -> None:
-        self._tally.dead_letters[dead.reason] += 1
+        self.tally.dead_letters[dead.reason] += 1
         self._outputs.append(self._partition.emitter.dead_letter(self._records, dead))
 
 

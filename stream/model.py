@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from stream.bundle import Bundle
 from stream.config import Config
+from stream.core.risk import silence_at_risk
 from stream.core.scoring import DIVERSITY_POOL, Policy, diversify, excluded_items, group_by_policy
 from stream.encoder import Encoder
+from stream.errors import BundleError
 from stream.items import ItemTable
 from stream.scorer import Scorer
 from stream.semantics import make_policies, name_features
@@ -62,6 +64,15 @@ class Model:
         self.scorer = Scorer(bundle)
         self.policies: Sequence[Policy] = make_policies(config)
         self.catalogue: int | None = None
+        self._horizon_ms = config.lifecycle.horizon_ms
+        self._risk_threshold = config.lifecycle.risk_threshold
+        self._at_risk_max_ms = config.lifecycle.at_risk_max_ms
+        if config.lifecycle.risk == "model" and bundle.manifest.hazard is None:
+            raise BundleError(
+                "the bundle has no hazard head",
+                place=str(bundle.path),
+                remedy='train one with a churn head, or set lifecycle.risk = "rhythm"',
+            )
         self._withdrawn = np.zeros(bundle.manifest.items, np.float32)  # −∞ where an item is withdrawn
 
     @property
@@ -77,6 +88,20 @@ class Model:
 
     def restore(self, item: int) -> None:
         self._withdrawn[item] = 0.0
+
+    def silence_allowed_ms(self, state: Floats) -> npt.NDArray[np.int64]:
+        """Return for each state [B, S] how long its user may stay silent before being at risk."""
+        _, hazard = self.encoder.head(state)
+        manifest = self.bundle.manifest
+        assert hazard is not None  # `__init__` made sure
+        assert manifest.hazard is not None
+        return silence_at_risk(
+            hazard,
+            np.array(manifest.hazard.bins_ms, np.int64),
+            self._horizon_ms,
+            self._risk_threshold,
+            self._at_risk_max_ms,
+        )
 
     def rank(self, reads: Reads) -> list[RankedList]:
         """Make one list a read."""

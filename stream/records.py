@@ -23,7 +23,16 @@ class RecordBatch(NamedTuple):
     headers: list[Headers | None]
 
     def slice(self, start: int, stop: int) -> RecordBatch:
-        return RecordBatch(self.topic, self.partition, *(column[start:stop] for column in self[2:]))
+        rows = slice(start, stop)
+        return RecordBatch(
+            self.topic,
+            self.partition,
+            self.offsets[rows],
+            self.keys[rows],
+            self.values[rows],
+            self.timestamps_ms[rows],
+            self.headers[rows],
+        )
 
 
 class Output(NamedTuple):

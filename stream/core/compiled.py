@@ -1,10 +1,10 @@
 """How the core is compiled: two decorators, one for what Python calls and one for what compiled code calls.
 
-The user table is a tuple of many arrays. Handing it over, and counting a reference to each of its arrays, cost
-ten times what the fold itself does: 2.7 µs an event. So a leaf is always inlined, and there is no reference
-counting (`_nrt=False`): the core allocates nothing, and the caller's tuple keeps the arrays alive. For the same
-reason copies are loops here, not slices. `error_model="numpy"` spares the check for a zero divisor that config
-has already excluded.
+The user table is a tuple of many arrays. Handing it over, and counting a reference to each of its arrays,
+cost ten times what the fold itself does: 2.7 µs an event. So a leaf is always inlined, and there is no
+reference counting (`_nrt=False`): the core allocates nothing, and the caller's tuple keeps the arrays alive.
+For the same reason copies are loops here, not slices. `error_model="numpy"` spares the check for a zero
+divisor that config has already excluded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numba
+import numba.core.config as numba_config
 from numba import njit
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,18 +34,21 @@ def cache_folder() -> str:
     return str(Path(home) / "ebbtide" / f"compiled-{sources.hexdigest()[:16]}")
 
 
-if not numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR decides where it is given
-    numba.config.CACHE_DIR = cache_folder()
+if not getattr(numba_config, "CACHE_DIR", ""):  # NUMBA_CACHE_DIR decides where it is given
+    setattr(numba_config, "CACHE_DIR", cache_folder())  # noqa: B010 (made at run time, unknown to types)
+
+
+_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
 
 
 def kernel(function: F) -> F:
     """Compile a function that Python calls on a batch, or that the fold calls seldom; cached on disk."""
-    return cast(F, njit(function, cache=True, error_model="numpy", _nrt=False))
+    return cast(F, njit(**_OPTIONS)(function))
 
 
 def leaf(function: F) -> F:
     """Compile a function that kernels call on one user or one event, into its caller."""
-    return cast(F, njit(function, cache=True, error_model="numpy", _nrt=False, forceinline=True))
+    return cast(F, njit(**_OPTIONS, forceinline=True)(function))
 
 
 @leaf

@@ -73,7 +73,7 @@ class Effect(NamedTuple):
 EFFECT_NAMES: Final = Effect._fields
 
 FOLDED: Final = np.dtype(
-    [(name, "i8") for name in ("effects", "features", "steps", "reads", "timers", "throttled")]
+    [(name, "i8") for name in ("effects", "features", "steps", "reads", "timers", "late", "throttled")]
 )
 
 
@@ -102,19 +102,18 @@ class Folded(NamedTuple):
 
 def allocate(events: int, effects: int, features: int) -> Folded:
     """Return buffers for `events` events, `effects` effects and rows of `features` features."""
-    ints = lambda n: np.zeros(n, np.int32)  # noqa: E731
     return Folded(
         status=np.zeros(events, np.uint8),
         effects=np.zeros(effects, EFFECT).view(np.recarray),
         features=np.zeros((events + effects if features else 0, features), np.float32),
-        step_event=ints(events),
-        step_slot=ints(events),
-        step_item=ints(events),
-        step_wave=ints(events),
-        step_features=ints(events),
-        read_slot=ints(effects),
-        read_after=ints(effects),
-        read_features=ints(effects),
+        step_event=np.zeros(events, np.int32),
+        step_slot=np.zeros(events, np.int32),
+        step_item=np.zeros(events, np.int32),
+        step_wave=np.zeros(events, np.int32),
+        step_features=np.zeros(events, np.int32),
+        read_slot=np.zeros(effects, np.int32),
+        read_after=np.zeros(effects, np.int32),
+        read_features=np.zeros(effects, np.int32),
         read_recent=np.full((effects, RECENT_ITEMS), -1, np.int32),
         read_converted=np.zeros((effects, RECENT_ITEMS), np.bool_),
         n=np.zeros(1, FOLDED).view(np.recarray),

@@ -63,8 +63,14 @@ class EventBatch(NamedTuple):
     def slice(self, start: int, stop: int) -> EventBatch:
         """Events start .. stop - 1 as a batch of their own (views, no copy)."""
         return EventBatch(
-            *(column[start:stop] for column in self[:4]),
+            self.offset[start:stop],
+            self.record_time_ms[start:stop],
+            self.event_time_ms[start:stop],
+            self.kind[start:stop],
             self.user_bytes,
             self.user_start[start : stop + 1],
-            *(column[start:stop] for column in self[6:]),
+            self.item[start:stop],
+            self.event_id[start:stop],
+            self.value[start:stop],
+            self.context[start:stop],
         )

@@ -25,7 +25,7 @@ EPOCH_WEEKDAY: Final = 3
 
 
 class Moment(NamedTuple):
-    """When and how a row of features is read. For a timer there is no event: kind −1, value NaN, gap as given."""
+    """When and how a row of features is read. For a timer there is no event: kind −1 and value NaN."""
 
     t_ms: int
     as_of_ms: int

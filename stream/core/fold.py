@@ -1,8 +1,8 @@
 """The fold: users, windows, lifecycle and timers advanced by the events of one partition, in offset order.
 
 An event is applied thus: (1) its user's own silence; (2) windows, session, totals; (3) the lifecycle table;
-(4) the watermark; (5) everyone's timers. `fold` is that loop, compiled; with NUMBA_DISABLE_JIT=1 the same code
-is its own slow reference. It does nothing itself: what should happen is written into a `Folded`.
+(4) the watermark; (5) everyone's timers. `fold` is that loop, compiled; with NUMBA_DISABLE_JIT=1 the same
+code is its own slow reference. It does nothing itself: what should happen is written into a `Folded`.
 
 A call ends early, between events or between timers, when its buffers are full, when `timers_max` timers have
 rung, or (with a model's risk) before a deadline that only the encoder knows could matter. The caller comes
@@ -130,9 +130,10 @@ def fold(
             clock.watermark = watermark
             clock.ringing = 1
         out.status[i] = status
-        if clock.ringing and rings(rules, users, clock):
-            if not ring_timers(rules, users, undo, clock, out, timers_max):
-                return i + 1
+        if not clock.ringing or not rings(rules, users, clock):
+            continue
+        if not ring_timers(rules, users, undo, clock, out, timers_max):
+            return i + 1
     return len(batch.offset)
 
 
@@ -186,7 +187,7 @@ def admit(rules: Rules, clock: Any, t: int, record_time: int) -> int:
 
 @leaf
 def needs_encoder(rules: Rules, users: Users, clock: Any, slot: int, t: int) -> bool:
-    """With a model's risk: could this event's own silence reach a deadline that the encoder has yet to set?"""
+    """With a model's risk: could its own silence reach a deadline that the encoder has yet to set?"""
     if not rules.model_risk or slot == NO_SLOT:
         return False
     mark = users.marks[slot]
@@ -279,6 +280,8 @@ def engage(
             row.alert_open = 0
     set_deadline(rules, users, slot)
 
+    if late:
+        out.n[0].late += 1
     throttled = count_throttle(rules, row, t)
     if throttled:
         out.n[0].throttled += 1
@@ -504,8 +507,8 @@ def emit_effect(users: Users, clock: Any, out: Folded, what: int, event: int, sl
 
 @kernel
 def emit_transition(
-    users: Users, clock: Any, out: Folded, event: int, slot: int, before: int, after: int, trigger: int, at: int,
-    last_event_time: int, active_days: int,
+    users: Users, clock: Any, out: Folded, event: int, slot: int, before: int, after: int, trigger: int,
+    at: int, last_event_time: int, active_days: int,
 ) -> None:  # fmt: skip
     effect = emit_effect(users, clock, out, TRANSITION, event, slot, at)
     effect.before = before

@@ -69,7 +69,7 @@ class UserTable:
             **{name: self._column(name, slots) for name in ROW_COLUMNS},
             marks=np.zeros(slots, MARK).view(np.recarray),
             ids=np.zeros(ID_BYTES_AT_FIRST, np.uint8),
-            index=np.full(2 * slots, NO_SLOT, np.int32),
+            lookup=np.full(2 * slots, NO_SLOT, np.int32),
             heap_time=np.zeros(slots, np.int64),
             heap_slot=np.zeros(slots, np.int32),
             free=np.zeros(slots, np.int32),
@@ -93,7 +93,7 @@ class UserTable:
         """Bytes of the columns as far as users have filled them."""
         counts = self.users.counts[0]
         per_slot = sum(column.nbytes // len(column) for column in self.users[:8] if len(column))
-        return int(per_slot * counts.slots + counts.ids + self.users.index.nbytes + 12 * counts.heap)
+        return int(per_slot * counts.slots + counts.ids + self.users.lookup.nbytes + 12 * counts.heap)
 
     def savepoint(self) -> Savepoint:
         counts = self.users.counts[0]
@@ -113,8 +113,11 @@ class UserTable:
         self.users.counts[0].undo = 0
         release_gone(self.users)
 
-    def reserve(self, events: int, id_bytes: int, timers_max: int) -> None:
-        """Make room for a fold call: every event may make a user, every event and timer may touch one."""
+    def reserve(self, events: int, id_bytes: int, timers_max: int, *, timers: int = 0) -> None:
+        """Make room for a fold call: every event may make a user, every event and timer may touch one.
+
+        timers: deadlines that the caller is about to set by itself.
+        """
         counts = self.users.counts[0]
         slots = len(self.users.rows)
         if counts.slots + events > slots:
@@ -124,7 +127,7 @@ class UserTable:
         touched = 2 * events + min(timers_max, int(counts.live) + events)
         if counts.keep_undo and counts.undo + touched > len(self.undo.slot):
             self._grow_undo(max(2 * len(self.undo.slot), int(counts.undo) + touched))
-        self._reserve_heap(events + 1)
+        self._reserve_heap(events + timers + 1)
 
     def row_id(self, slot: int) -> bytes:
         row = self.users.rows[slot]
@@ -156,8 +159,8 @@ class UserTable:
         dirty = np.zeros(slots, np.int32)
         dirty[: counts.dirty] = old[(counts.dirty_first + np.arange(counts.dirty)) % len(old)]
         counts.dirty_first = 0
-        index = np.empty(1 << (2 * slots - 1).bit_length(), np.int32)
-        self.users = self.users._replace(dirty=dirty, index=index)
+        lookup = np.empty(1 << (2 * slots - 1).bit_length(), np.int32)
+        self.users = self.users._replace(dirty=dirty, lookup=lookup)
         build_index(self.users)
 
     def _longer(self, name: str, slots: int) -> Any:

@@ -4,8 +4,8 @@ A user is a slot: a number that all columns share. Scalars that every event touc
 one or two cache lines a user; rings, ids of seen events, recent items and the encoder's state are columns of
 their own. `marks` is bookkeeping that no abort puts back: who has been touched, when a timer rings.
 
-Invariants: a live slot is in the index exactly once; a slot that died is not reused before `commit` has let it
-go (its tombstone is written and no timer names it); ids are never moved except by `compact_ids`.
+Invariants: a live slot is in the index exactly once; a slot that died is not reused before `commit` has let
+it go (its tombstone is written and no timer names it); ids are never moved except by `compact_ids`.
 Growth happens between folds only (`UserTable.reserve`): compiled code never allocates.
 
 U slots, R rings, W buckets of all rings, K kinds, S floats of encoder state.
@@ -92,7 +92,7 @@ class Users(NamedTuple):
     recent: npt.NDArray[np.int32]  # [U, 20]
     state: npt.NDArray[np.float32]  # [U, S]
     ids: Bytes  # the ids one after the other
-    index: npt.NDArray[np.int32]  # open addressing, a power of two
+    lookup: npt.NDArray[np.int32]  # open addressing, a power of two
     heap_time: npt.NDArray[np.int64]
     heap_slot: npt.NDArray[np.int32]
     free: npt.NDArray[np.int32]
@@ -133,10 +133,10 @@ def same_id(users: Users, slot: int, data: Bytes, start: int, stop: int) -> bool
 @leaf
 def find(users: Users, data: Bytes, start: int, stop: int, hash_: np.uint64) -> int:
     """Return the slot of the live user data[start:stop], or NO_SLOT."""
-    mask = len(users.index) - 1
+    mask = len(users.lookup) - 1
     at = np.int64(hash_ & np.uint64(mask))
-    while users.index[at] != NO_SLOT:
-        slot = users.index[at]
+    while users.lookup[at] != NO_SLOT:
+        slot = users.lookup[at]
         if users.rows[slot].hash == hash_ and same_id(users, slot, data, start, stop):
             return slot
         at = (at + 1) & mask
@@ -145,31 +145,31 @@ def find(users: Users, data: Bytes, start: int, stop: int, hash_: np.uint64) -> 
 
 @leaf
 def add_to_index(users: Users, slot: int) -> None:
-    mask = len(users.index) - 1
+    mask = len(users.lookup) - 1
     at = np.int64(users.rows[slot].hash & np.uint64(mask))
-    while users.index[at] != NO_SLOT:
+    while users.lookup[at] != NO_SLOT:
         at = (at + 1) & mask
-    users.index[at] = slot
+    users.lookup[at] = slot
 
 
 @kernel
 def remove_from_index(users: Users, slot: int) -> None:
     """Close the gap that the slot leaves by shifting its followers back (Knuth, TAOCP 6.4, algorithm R)."""
-    mask = len(users.index) - 1
+    mask = len(users.lookup) - 1
     at = np.int64(users.rows[slot].hash & np.uint64(mask))
-    while users.index[at] != slot:
+    while users.lookup[at] != slot:
         at = (at + 1) & mask
     gap = at
     while True:
         at = (at + 1) & mask
-        follower = users.index[at]
+        follower = users.lookup[at]
         if follower == NO_SLOT:
             break
         home = np.int64(users.rows[follower].hash & np.uint64(mask))
         if (at - home) & mask >= (at - gap) & mask:
-            users.index[gap] = follower
+            users.lookup[gap] = follower
             gap = at
-    users.index[gap] = NO_SLOT
+    users.lookup[gap] = NO_SLOT
 
 
 @leaf
@@ -211,7 +211,7 @@ def create(
     counts = users.counts[0]
     if counts.free > 0:
         counts.free -= 1
-        slot = np.int64(users.free[counts.free])
+        slot = int(users.free[counts.free])
     else:
         slot = counts.slots
         counts.slots += 1
@@ -323,7 +323,7 @@ def find_all(users: Users, data: Bytes, start: npt.NDArray[np.int64], slots: npt
 
 @kernel
 def build_index(users: Users) -> None:
-    users.index[:] = NO_SLOT
+    users.lookup[:] = NO_SLOT
     for slot in range(users.counts[0].slots):
         if users.rows[slot].live:
             add_to_index(users, slot)

@@ -1,8 +1,8 @@
 """Waves: the encoder's steps of one fold call, cut so that no user is stepped twice at once.
 
 Wave w holds each user's step number w, so a batch of many users is a few big steps, and a hot user costs one
-step an event. A read takes a user's state when exactly `read_after` of its steps are done: before the win-back
-of a user who comes back later in the same batch, after the event that asks for a list.
+step an event. A read takes a user's state when exactly `read_after` of its steps are done: before the
+win-back of a user who comes back later in the same batch, after the event that asks for a list.
 """
 
 from __future__ import annotations
