@@ -5,8 +5,8 @@
         └─────── fenced ◀──────┴────────────────────────┘      lost: from any of them to gone, at once
 
 A partition loads its rows, then replays the log behind them without outputs, then lives. One that is taken
-away in good order drains: one last commit. One that never lived has nothing to commit. A fenced producer takes
-with it what was not committed, so that the partition begins again.
+away in good order drains: one last commit. One that never lived has nothing to commit. A fenced producer
+takes with it what was not committed, so that the partition begins again.
 
 What a phase does not know is a broken invariant: it raises, and nothing has changed.
 """
