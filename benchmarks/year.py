@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from stream.config_load import load_config
+from stream.demo.brokers import CONFIG
 from stream.demo.journey import EVENTS
-from stream.demo.run import CONFIG
 from stream.replay import replay
 
 RUNS = 5

@@ -30,6 +30,7 @@ COLOURS: Final = {
     "churned": "red",
 }
 STATUS_COLOURS: Final = {"opened": "yellow", "escalated": "red", "resolved": "green", "expired": "grey50"}
+WARMING_UP: Final = "warming up: the first run compiles the core for this machine, about a minute"
 #: Below this width the panels stand one below the other.
 SIDE_BY_SIDE_MIN: Final = 96
 #: From this height on there is room for a list's ten items.
@@ -71,12 +72,13 @@ def head(view: View) -> Panel:
     top.add_column(width=5, justify="right")
     top.add_column(width=18, justify="right")
     top.add_row(
-        Text(day(view.now_ms), style="bold") if view.now_ms else "warming up",
+        Text(day(view.now_ms), style="bold") if view.now_ms else "…",
         ProgressBar(total=1.0, completed=done),
         f"{done:.0%}",
         Text(f"{view.events_per_s:,.0f} events/s", style="bold magenta"),
     )
-    return Panel(Group(top, accounts(view)), title="Ebbtide · a year of groceries", box=box.ROUNDED)
+    below = accounts(view) if view.records else Text(WARMING_UP, style="dim")
+    return Panel(Group(top, below), title="Ebbtide · a year of groceries", box=box.ROUNDED)
 
 
 def accounts(view: View) -> Text:
@@ -188,6 +190,11 @@ def summary(view: View, quality: Quality, files: Sequence[Path]) -> RenderableTy
         f"{view.recommendations:,} lists, {view.transitions.total():,} lifecycle transitions, "
         f"{view.alerts.total():,} alerts, in {view.seconds:.1f} s ({view.events_per_s:,.0f} events/s)",
         "",
+        Text(
+            f"October to December, unseen in training: {quality.baskets:,} baskets"
+            f" of {quality.users:,} households, 95 % intervals",
+            style="bold",
+        ),
         quality_table(quality),
         *verdict(quality),
         "",
@@ -202,13 +209,7 @@ def dead_letters_line(view: View) -> str:
 
 
 def quality_table(quality: Quality) -> Table:
-    table = Table(
-        title=f"October to December, unseen in training: {quality.baskets:,} baskets"
-        f" of {quality.users:,} households, 95 % intervals",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-    )
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("the list")
     table.add_column(f"HR@{PLACES}", justify="right")
     table.add_column(f"NDCG@{PLACES}", justify="right")
