@@ -217,7 +217,7 @@ class UserRow(Struct):
     active_days: Count
     deadline: int | None
     windows: dict[str, dict[str, int]]
-    spend: dict[str, float]
+    spend: Annotated[dict[str, float | None], Meta(description="null for a sum beyond float64")]
     recent_items: Annotated[list[str], Meta(description="oldest first")]
     alert: Annotated[str | None, Meta(description="the open alert's id")]
 
