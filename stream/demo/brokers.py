@@ -35,10 +35,8 @@ def open_place(stack: ExitStack, kafka: str | None, kafka_home: Path | None) -> 
     if kafka_home is not None:
         kafka = start_kafka(stack, kafka_home)
     place = in_memory(config) if kafka is None else on_kafka(config, kafka)
-    admin = place.watcher.admin()
     names = topic_names(place.config).values()
-    admin.create(plan(place.config, dict.fromkeys(names), partitions=PARTITIONS))
-    admin.close()
+    place.watcher.admin().create(plan(place.config, dict.fromkeys(names), partitions=PARTITIONS))
     return place
 
 
@@ -57,12 +55,10 @@ def on_kafka(config: Config, servers: str) -> Place:
 
     run = f"{GROUP}-{time.strftime('%Y%m%d-%H%M%S')}"
     names = {role: f"{run}-{name}" for role, name in topic_names(config).items()}
-    config = msgspec.structs.replace(
-        config,
-        kafka=msgspec.structs.replace(config.kafka, bootstrap_servers=servers, group_id=run),
-        topics=msgspec.structs.replace(config.topics, **names),
-    )
-    return Place(config, KafkaBroker(config), KafkaBroker(config), f"broker: {servers}, topics {run}-*")
+    config = msgspec.structs.replace(config, topics=msgspec.structs.replace(config.topics, **names))
+    identity = Identity(run, f"{run}-0", names)
+    worker, watcher = (KafkaBroker(servers, identity) for _ in range(2))
+    return Place(config, worker, watcher, f"broker: {servers}, topics {run}-*")
 
 
 def start_kafka(stack: ExitStack, home: Path) -> str:

@@ -53,7 +53,6 @@ class Feed:
             (found,) = admin.ranges(self._topics[role], [partition]).values()
             while reader.position() < found.end:
                 seen += self._keep(role, partition, reader.read(MESSAGES_MAX, 1.0))
-        admin.close()
         return seen
 
     def _keep(self, role: str, partition: int, batch: RecordBatch) -> list[Seen]:

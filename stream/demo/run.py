@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.live import Live
 
+from stream.bundle import open_bundle
 from stream.demo import journey, quality
 from stream.demo.brokers import PARTITIONS, Place, open_place
 from stream.demo.feed import Feed
@@ -28,16 +29,23 @@ from stream.demo.producer import Producer
 from stream.demo.screen import WARMING_UP, progress_line, screen, summary
 from stream.demo.view import Seen, View
 from stream.errors import EbbtideError
+from stream.observe import Observer
 from stream.replay import FILES, SUMMARY_FILE
 from stream.topics import topic_names
+from stream.worker import Worker
+from stream.workshop import Workshop
 
 FRAME_S: Final = 0.12
 LINE_S: Final = 2.0
+#: Of the lines where there is no terminal to ask.
+LINE_WIDTH: Final = 110
 
 
 def run_demo(*, out: Path, kafka: str | None, kafka_home: Path | None, speed: float | None) -> None:
     """Run the demo to its end; see `ebbtide demo --help`. Raises EbbtideError."""
     console = Console()
+    if not console.is_terminal:
+        console.width = LINE_WIDTH
     events = journey.events(journey.lines())
     records = list(journey.records(journey.lines()))
     view = View(baskets_of(events), to_send=len(records))
@@ -58,7 +66,10 @@ def run_demo(*, out: Path, kafka: str | None, kafka_home: Path | None, speed: fl
 def play(place: Place, view: View, feed: Feed, producer: Producer, show: Callable[[View], None]) -> None:
     """Let producer and worker work, and watch until all that was sent is answered and committed."""
     registry = CollectorRegistry()
-    worker = make_worker(place, registry)
+    config = place.config
+    bundle = open_bundle(config.bundle.path) if config.bundle.path else None
+    observer = Observer(config, registry=registry)
+    worker = Worker(config, place.worker, Workshop(config, bundle), observer=observer)
     tasks = [Task("producer", producer.run), Task("worker", worker.run)]
     pace = Pace()
     try:
