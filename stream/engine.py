@@ -25,6 +25,7 @@ from stream.core import fold as core
 from stream.core.effects import ALERT, BY_TIMER, EFFECT_NAMES, TRANSITION, Effect, Folded, allocate
 from stream.core.events import ACCEPTED, DUPLICATE, FROM_FUTURE, NEVER, EventBatch
 from stream.core.lifecycle import STATES, STATUSES, TRIGGERS
+from stream.core.rules import HOUR_MS
 from stream.core.table import UserTable
 from stream.core.waves import run_waves
 from stream.dead_letters import FROM_FUTURE as FROM_FUTURE_REASON
@@ -34,6 +35,8 @@ from stream.model import Model, RankedList, Reads
 from stream.records import Output, RecordBatch
 from stream.semantics import make_rules
 
+#: An event is live if its time lies within an hour of its record's timestamp.
+LIVE_WITHIN_MS: Final = HOUR_MS
 #: Effects that a fold call has room for, beside those of its events' own.
 EFFECTS_MIN: Final = 4096
 
@@ -101,6 +104,7 @@ class Partition:
         self.table = UserTable(self.rules, model.state_size if model else 0, undo=undo, snapshots=snapshots)
         self.topic, self.partition = topic, partition
         self.emit_from_ms = NEVER
+        self.last_event_live = False  # the last event's time lay close to its record's timestamp
         self.items, self.model = items, model
         self.emitter = emit.Emitter(topic, partition)
         self._decoder = decoder
@@ -121,6 +125,7 @@ class Partition:
         with self.timed("decode", tally):
             decoded = self._decoder.decode(records)
         tally.times_missing = decoded.times_missing
+        self._note_liveness(decoded.events)
         writer = Writer(self, records, decoded, tally)
         start, stop = 0, decoded.events.size
         while start < stop or self.ringing:
@@ -135,6 +140,11 @@ class Partition:
             if start >= stop:
                 stop = decoded.events.size
         yield writer.slice(start)
+
+    def _note_liveness(self, events: EventBatch) -> None:
+        if events.size:
+            age_ms = int(events.record_time_ms[-1]) - int(events.event_time_ms[-1])
+            self.last_event_live = abs(age_ms) <= LIVE_WITHIN_MS
 
     def advance(self, offset: int, watermark: int) -> Iterator[Slice]:
         """Move the watermark before the record at `offset` without an event: an idle step."""

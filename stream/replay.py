@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -17,17 +18,17 @@ import msgspec
 
 from stream.bundle import Bundle, open_bundle
 from stream.catalogue import apply_items_file
-from stream.codec import FILE, Decoder
+from stream.codec import FILE
 from stream.config import Config
 from stream.core.events import NEVER, NO_GUARD
 from stream.engine import Partition, Tally
 from stream.errors import InputError
 from stream.items import ItemTable
-from stream.model import Model, bundle_contexts
 from stream.progress import Progress
 from stream.records import Output, RecordBatch
 from stream.rows import user_rows
 from stream.wire import DeadLetterRow, Summary
+from stream.workshop import Workshop
 
 #: Output files by the role of the topic.
 FILES: Final = {
@@ -54,8 +55,8 @@ def replay(
 ) -> Summary:
     """Fold the file `input` (`.gz`, or `-` for standard input) and write what comes of it into `out`.
 
-    Without a bundle, or with model=False, it runs without a model: lifecycle, alerts and windows alone. Raises InputError if the input
-    cannot be read, BundleError if the bundle is damaged.
+    Without a bundle, or with model=False, it runs without a model: lifecycle, alerts and windows alone.
+    Raises InputError if the input cannot be read, BundleError if the bundle is damaged.
     """
     partition, table = open_partition(config, open_bundle(bundle) if bundle and model else None, items)
     out.mkdir(parents=True, exist_ok=True)
@@ -80,21 +81,11 @@ def open_partition(
     config: Config, bundle: Bundle | None, items: Path | None = None
 ) -> tuple[Partition, ItemTable]:
     """Return a partition for the lines of a file, and its item table."""
-    table = ItemTable(bundle.item_ids if bundle else ())
-    model = Model(bundle, config, table) if bundle else None
-    if model and items:
-        apply_items_file(model, table, items)
-    decoder = Decoder(
-        config.events.kinds,
-        table,
-        fields=config.events.fields,
-        context=bundle_contexts(bundle) if bundle else (),
-        vocabularies=bundle.manifest.vocabularies if bundle else {},
-    )
-    partition = Partition(
-        config, decoder, table, model, topic=FILE, partition=0, undo=model is not None, snapshots=False
-    )
-    return partition, table
+    workshop = Workshop(config, bundle)
+    if workshop.model and items:
+        apply_items_file(workshop.model, workshop.items, items)
+    partition = workshop.partition(FILE, 0, undo=bundle is not None, snapshots=False)
+    return partition, workshop.items
 
 
 def read_records(input: str, records_max: int, now_ms: int | None = None) -> Iterator[RecordBatch]:
@@ -131,7 +122,7 @@ def _read_lines(input: str) -> Iterator[list[bytes]]:
                     lines[0] = b"".join(rest)
                     rest = [lines.pop()]
                     yield lines
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(
             str(error), place=input, remedy="give a readable file of one JSON object a line"
         ) from error

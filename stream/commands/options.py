@@ -99,6 +99,6 @@ def check_input(path: str, option: str = "--input") -> None:
 
 def open_broker(config: Config) -> Broker:
     """Return Kafka, as the config names it."""
-    from stream.kafka_broker import KafkaBroker
+    from stream.assembly import connect
 
-    return KafkaBroker(config)
+    return connect(config)

@@ -16,6 +16,6 @@ def run(config_file: options.ConfigFile) -> None:
     if config.bundle.path is not None:
         options.choose_bundle(config, None, no_model=False)
 
-    from stream.worker import run as run_worker
+    from stream.assembly import run as run_worker
 
     run_worker(config)

@@ -129,6 +129,11 @@ class UserTable:
             self._grow_undo(max(2 * len(self.undo.slot), int(counts.undo) + touched))
         self._reserve_heap(events + timers + 1)
 
+    @property
+    def first_deadline(self) -> int | None:
+        """Return a time no later than the first deadline, None without users."""
+        return int(self.users.heap_time[0]) if self.users.counts[0].heap else None
+
     def row_id(self, slot: int) -> bytes:
         row = self.users.rows[slot]
         return self.users.ids[row.id_start : row.id_start + row.id_length].tobytes()

@@ -1,0 +1,66 @@
+"""Putting a worker together: its parts from the config, its signals, and its HTTP server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from prometheus_client import CollectorRegistry
+
+from stream.broker import Broker, Identity
+from stream.bundle import open_bundle
+from stream.clock import Clock
+from stream.config import Config
+from stream.http import HttpServer
+from stream.kafka_broker import KafkaBroker
+from stream.log import log, log_to_stderr
+from stream.observe import Observer
+from stream.topics import topic_names
+from stream.worker import Worker
+from stream.workshop import Workshop
+
+#: What tells this worker from the others of its group; stable over restarts where the host's name is.
+INSTANCE_VARIABLE = "EBBTIDE_INSTANCE"
+
+
+def identify(config: Config) -> Identity:
+    """Say who this worker is: its transactional id is the group's and the instance's name."""
+    instance = os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
+    return Identity(
+        config.kafka.group_id,
+        f"{config.kafka.group_id}-{instance}",
+        topic_names(config),
+        exactly_once=config.worker.guarantee == "exactly-once",
+    )
+
+
+def connect(config: Config) -> KafkaBroker:
+    """Return Apache Kafka, as the config names it."""
+    return KafkaBroker(config.kafka.bootstrap_servers, identify(config), config.kafka.client)
+
+
+def make_worker(
+    config: Config,
+    broker: Broker,
+    *,
+    clock: Clock | None = None,
+    registry: CollectorRegistry | None = None,
+) -> Worker:
+    """Return a worker of production on any broker. Raises BundleError."""
+    bundle = open_bundle(config.bundle.path) if config.bundle.path is not None else None
+    observer = Observer(config, clock=clock, registry=registry)
+    return Worker(config, broker, Workshop(config, bundle), clock=clock, observer=observer)
+
+
+def run(config: Config) -> None:
+    """Run a worker on Kafka until SIGTERM or SIGINT; then finish the batch, commit, and leave."""
+    log_to_stderr()
+    registry = CollectorRegistry()
+    worker = make_worker(config, connect(config), registry=registry)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    with HttpServer(config.http.host, config.http.port, registry, worker.observer.readiness) as http:
+        log.info("metrics and health on http://%s:%d", config.http.host, http.port)
+        worker.run()
+    log.info("left the group")
