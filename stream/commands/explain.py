@@ -17,6 +17,10 @@ def explain(
     no_model: options.NoModel = False,
     now: options.Now = None,
     items: options.ItemsFile = None,
+    events: Annotated[
+        int,
+        typer.Option("--events", metavar="N", min=0, help="How many past events to leave out, one by one."),
+    ] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON instead of a page.")] = False,
 ) -> None:
     """Explain one user: what Ebbtide knows, and why it recommends what it does.
@@ -31,10 +35,13 @@ def explain(
     if items is not None:
         options.check_input(str(items), "--items")
 
-    from stream.explain import explain_user, show
+    from stream.explain import explain_user
 
-    explanation = explain_user(user, input_, config, chosen, now_ms=now, items=items)
+    explanation = explain_user(user, input_, config, chosen, now_ms=now, items=items, left_out_max=events)
     if as_json:
         typer.echo(explanation.to_json())
-    else:
-        show(explanation)
+        return
+
+    from stream.explain_page import show
+
+    show(explanation, config)
