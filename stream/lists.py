@@ -97,17 +97,28 @@ def _write_score(out: Bytes, at: int, score: np.float32) -> int:
     if score == 0:
         return _write_decimal(out, at, 0, 0)
     exact = abs(np.float64(score))
-    exponent = int(math.floor(math.log10(exact)))  # noqa: RUF046 — a float for numba
-    whole = 0
-    shift = 0
-    for digits in range(_DIGITS_MIN, _DIGITS_MAX + 1):
-        shift = digits - 1 - exponent
-        power = _POWERS_OF_TEN[abs(shift)]
-        rounded = np.rint(exact * power if shift >= 0 else exact / power)
-        whole = int(rounded)
-        if np.float32(rounded / power if shift >= 0 else rounded * power) == abs(score):
+    exponent = _exponent_of_ten(exact)
+    whole, shift = 0, 0
+    # If some digits suffice then more of them do: from all nine downwards, as most scores need eight or nine.
+    for digits in range(_DIGITS_MAX, _DIGITS_MIN - 1, -1):
+        fewer = digits - 1 - exponent
+        power = _POWERS_OF_TEN[abs(fewer)]
+        rounded = np.rint(exact * power if fewer >= 0 else exact / power)
+        if digits < _DIGITS_MAX and np.float32(rounded / power if fewer >= 0 else rounded * power) != exact:
             break
+        whole, shift = int(rounded), fewer
     return _write_decimal(out, at, whole, shift)
+
+
+@njit(cache=True)
+def _exponent_of_ten(exact: float) -> int:
+    """Return the power of ten of the first digit of a positive number, within the range of float32."""
+    _, binary = math.frexp(exact)
+    # log10(2) from below; one too small at most, as the mantissa adds less than one power of two.
+    exponent = math.floor((binary - 1) * 0.30102999)
+    above = exponent + 1
+    reached = exact >= _POWERS_OF_TEN[above] if above >= 0 else exact * _POWERS_OF_TEN[-above] >= 1.0
+    return above if reached else exponent
 
 
 @njit(cache=True)
@@ -117,7 +128,9 @@ def _write_decimal(out: Bytes, at: int, whole: int, shift: int) -> int:
         whole //= 10
         shift -= 1
     count = 1
-    while 10**count <= whole:
+    beyond = 10
+    while beyond <= whole:
+        beyond *= 10
         count += 1
     leading = count - 1 - shift  # the power of ten of the first digit
     if leading < _POSITIONAL_MIN or leading >= _POSITIONAL_MAX:
