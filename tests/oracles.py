@@ -4,7 +4,7 @@ It is written from the text and never from `stream/`. Where the text leaves a ch
 `docs/decisions/0060-readings-of-the-semantics.md`. It favours the obvious over the fast: a row is an object,
 a ring a dict from bucket index to counts, everyone's timers a scan of all users.
 
-    oracle = Oracle(config, now)          config: `defaults()` and overrides, times in milliseconds
+    oracle = Oracle(config, now)          config: `tests.oracle_settings.defaults()`, times in milliseconds
     oracle.record(line); oracle.idle(w)   a record of the file; an idle step of W (an entry of the journal)
     oracle.result()                       what the files of `replay` hold, as lists of JSON objects
 """
@@ -20,14 +20,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tests.oracle_decode import Event, RefusedError, decode
+from tests.oracle_settings import DAY, Json
 from tests.oracle_windows import Ring
-
-Json = dict[str, Any]
-
-SECOND = 1_000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
 
 EVENT_IDS_MAX = 32
 RECENT_ITEMS_MAX = 20
@@ -36,34 +30,6 @@ ACTIVE_WINDOW_DAYS = 7
 
 CONFIRMED = ("new", "retained", "active", "converted", "loyal")  # "the first five states"
 SILENT = ("at_risk", "dormant", "churned")
-
-
-def defaults(**overrides: Any) -> Json:
-    """The defaults that section 4 names, with a small shop's vocabulary; `overrides` replace entries."""
-    config: Json = {
-        "kinds": {"view": "engagement", "purchase": "conversion", "impression": "contact"},
-        "fields": {},
-        "future_max": 5 * MINUTE,
-        "out_of_order_max": 60 * SECOND,
-        "lateness_max": 7 * DAY,
-        "session_gap": 30 * MINUTE,
-        "visit_gap": 12 * HOUR,
-        "day_offset": 0,
-        "rings": [(5 * MINUTE, 12), (HOUR, 24), (DAY, 30)],  # (bucket, buckets)
-        "windows": {"1h": (5 * MINUTE, 12), "24h": (HOUR, 24), "7d": (DAY, 7), "30d": (DAY, 30)},
-        "active_days_min": 3,
-        "cadence": 4,
-        "at_risk_min": 7 * DAY,
-        "at_risk_max": 45 * DAY,
-        "at_risk_default": 30 * DAY,
-        "dormant_after": 60 * DAY,
-        "churned_after": 120 * DAY,
-        "forget_after": 400 * DAY,
-    }
-    unknown = set(overrides) - set(config)
-    if unknown:
-        raise KeyError(f"no such setting: {sorted(unknown)}")
-    return config | overrides
 
 
 class Replayed(NamedTuple):
@@ -132,6 +98,8 @@ class Oracle:
         self.lifecycle: list[Json] = []
         self.alerts: list[Json] = []
         self.dead_letters: list[Json] = []
+        self.ids: list[tuple[str, str]] = []  # (topic, header `id`) of transitions and alerts
+        self.emitted: Counter[tuple[str, int]] = Counter()  # by topic and offset
 
     # Inputs
 
@@ -157,7 +125,7 @@ class Oracle:
         self.offset += 1
 
     def idle(self, watermark: int) -> None:
-        """An idle step: W is now at least `watermark`, at the present offset."""
+        """An idle step: W is now at least `watermark`, "before record X", the next one."""
         self.watermark = self.watermark_after(watermark)
         self.everyones_timers()
 
@@ -327,6 +295,12 @@ class Oracle:
 
     # Outputs
 
+    def name_output(self, topic: str) -> None:
+        """`id`: "source, then `/n` for the n-th further output to that topic at that offset"."""
+        further = self.emitted[topic, self.offset]
+        self.emitted[topic, self.offset] += 1
+        self.ids.append((topic, f"file-0-{self.offset}" + (f"/{further}" if further else "")))
+
     def active_days(self, row: Row, as_of: int) -> int:
         return row.rings[DAY].days(as_of, ACTIVE_WINDOW_DAYS, self.own_kinds)
 
@@ -340,6 +314,7 @@ class Oracle:
         }
 
     def transition(self, row: Row, left: str, trigger: str, at: int, before: int | None, as_of: int) -> None:
+        self.name_output("lifecycle")
         self.lifecycle.append(
             {
                 "user_id": row.user.decode(),
@@ -355,6 +330,7 @@ class Oracle:
 
     def alert(self, row: Row, status: str, stage: str, at: int, as_of: int) -> None:
         assert row.alert is not None
+        self.name_output("churn_alerts")
         self.alerts.append(
             {
                 "alert_id": row.alert[0],

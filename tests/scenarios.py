@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import pytest
 
-from tests.oracles import DAY, Json, Replayed, defaults, replay
-
-#: 2024-01-01T00:00:00Z, a Monday; as an index of days 19,723.
-T0 = 1_704_067_200_000
+from tests.oracle_settings import DAY, T0, Json, defaults
+from tests.oracles import Replayed, replay
+from tests.programs import run_replay
 
 
 class Run(Protocol):
@@ -27,7 +28,15 @@ def run_oracle(records: Sequence[bytes], now: int | None = None, **settings: Any
     return replay(b"".join(record + b"\n" for record in records), defaults(**settings), now)
 
 
-every_program = pytest.mark.parametrize("run", [pytest.param(run_oracle, id="oracle")])
+def run_engine(records: Sequence[bytes], now: int | None = None, **settings: Any) -> Replayed:
+    data = b"".join(record + b"\n" for record in records)
+    with TemporaryDirectory() as folder:
+        return run_replay(data, defaults(**settings), Path(folder), now)
+
+
+every_program = pytest.mark.parametrize(
+    "run", [pytest.param(run_oracle, id="oracle"), pytest.param(run_engine, id="engine")]
+)
 
 
 def click(user: str, kind: str, time: int, **fields: Any) -> bytes:

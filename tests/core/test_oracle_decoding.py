@@ -6,7 +6,8 @@ import base64
 
 import pytest
 
-from tests.scenarios import T0, Run, every_program, pick, user
+from tests.oracle_settings import T0
+from tests.scenarios import Run, every_program, pick, user
 
 pytestmark = every_program
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.oracles import MINUTE
-from tests.scenarios import T0, Run, alerts, click, days, every_program, moves, pick, tick, user
+from tests.oracle_settings import MINUTE, T0
+from tests.scenarios import Run, alerts, click, days, every_program, moves, pick, tick, user
 
 pytestmark = every_program
 

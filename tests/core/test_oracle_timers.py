@@ -6,8 +6,9 @@ import hashlib
 
 import pytest
 
-from tests.oracles import MINUTE, SECOND, Oracle, defaults
-from tests.scenarios import T0, Run, alerts, click, days, every_program, moves, pick, tick, user
+from tests.oracle_settings import MINUTE, SECOND, T0, defaults
+from tests.oracles import Oracle
+from tests.scenarios import Run, alerts, click, days, every_program, moves, pick, tick, user
 
 pytestmark = every_program
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.oracle_settings import DAY, HOUR, MINUTE, T0
 from tests.oracle_windows import Ring
-from tests.oracles import DAY, HOUR, MINUTE
-from tests.scenarios import T0, Run, click, days, every_program, pick, user
+from tests.scenarios import Run, click, days, every_program, pick, user
 
 FIVE = 5 * MINUTE
 
