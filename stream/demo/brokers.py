@@ -11,7 +11,6 @@ import msgspec
 
 from stream.broker import Broker, Identity
 from stream.config import Config
-from stream.config_load import load_config
 from stream.topics import plan, topic_names
 
 CONFIG: Final = Path(__file__).parent / "demo.toml"
@@ -29,9 +28,8 @@ class Place(NamedTuple):
     words: str
 
 
-def open_place(stack: ExitStack, kafka: str | None, kafka_home: Path | None) -> Place:
+def open_place(stack: ExitStack, config: Config, kafka: str | None, kafka_home: Path | None) -> Place:
     """Return a place with its topics made; what was started for it ends with the stack."""
-    config = load_config(CONFIG)
     if kafka_home is not None:
         kafka = start_kafka(stack, kafka_home)
     place = in_memory(config) if kafka is None else on_kafka(config, kafka)

@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.live import Live
 
 from stream.bundle import open_bundle
+from stream.config_load import load_config
 from stream.demo import journey, quality
-from stream.demo.brokers import PARTITIONS, Place, open_place
+from stream.demo.brokers import CONFIG, PARTITIONS, Place, open_place
 from stream.demo.feed import Feed
 from stream.demo.producer import Producer
 from stream.demo.screen import WARMING_UP, progress_line, screen, summary
@@ -49,13 +50,15 @@ def run_demo(*, out: Path, kafka: str | None, kafka_home: Path | None, speed: fl
     events = journey.events(journey.lines())
     records = list(journey.records(journey.lines()))
     view = View(baskets_of(events), to_send=len(records))
+    config = load_config(CONFIG)
+    workshop = Workshop(config, open_bundle(config.bundle.path) if config.bundle.path else None)
     with ExitStack() as stack:
-        place = open_place(stack, kafka, kafka_home)
+        place = open_place(stack, config, kafka, kafka_home)
         console.print(place.words, highlight=False)
         feed = stack.enter_context(Feed(place.watcher, topic_names(place.config), PARTITIONS, out))
         producer = Producer(place.watcher, place.config.topics.events, records, speed)
         with Screen(console, journey.product_names()) as shown:
-            play(place, view, feed, producer, shown.show)
+            play(place, workshop, view, feed, producer, shown.show)
     judged = quality.measure(purchases_of(events), view.lists)
     (out / SUMMARY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(totals(view, judged))) + b"\n")
     console.print(summary(view, judged, [out / name for name in (*FILES.values(), SUMMARY_FILE)]))
@@ -63,13 +66,18 @@ def run_demo(*, out: Path, kafka: str | None, kafka_home: Path | None, speed: fl
         raise EbbtideError("the records do not add up", place=str(out / SUMMARY_FILE))
 
 
-def play(place: Place, view: View, feed: Feed, producer: Producer, show: Callable[[View], None]) -> None:
+def play(
+    place: Place,
+    workshop: Workshop,
+    view: View,
+    feed: Feed,
+    producer: Producer,
+    show: Callable[[View], None],
+) -> None:
     """Let producer and worker work, and watch until all that was sent is answered and committed."""
     registry = CollectorRegistry()
-    config = place.config
-    bundle = open_bundle(config.bundle.path) if config.bundle.path else None
-    observer = Observer(config, registry=registry)
-    worker = Worker(config, place.worker, Workshop(config, bundle), observer=observer)
+    observer = Observer(place.config, registry=registry)
+    worker = Worker(place.config, place.worker, workshop, observer=observer)
     tasks = [Task("producer", producer.run), Task("worker", worker.run)]
     pace = Pace()
     try:

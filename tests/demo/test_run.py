@@ -18,6 +18,7 @@ from stream.demo.producer import Producer
 from stream.demo.run import Pace, Task, baskets_of, play
 from stream.demo.view import View
 from stream.topics import plan, topic_names
+from stream.workshop import Workshop
 
 WEEKS = 6_000
 
@@ -39,7 +40,14 @@ def test_all_that_is_sent_is_read_answered_and_kept(place: Place, tmp_path: Path
     with ExitStack() as stack:
         feed = stack.enter_context(Feed(place.watcher, topic_names(place.config), PARTITIONS, tmp_path))
         producer = Producer(place.watcher, place.config.topics.events, records, None)
-        play(place, view, feed, producer, lambda shown: frames.append(shown.records))
+        play(
+            place,
+            Workshop(place.config, None),
+            view,
+            feed,
+            producer,
+            lambda shown: frames.append(shown.records),
+        )
     assert view.adds_up
     assert view.records == len(records)
     assert view.duplicates > 0
