@@ -7,10 +7,11 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from stream.broker import Broker
 from stream.config import Config
-from stream.errors import EbbtideError
+from stream.errors import EbbtideError, Fault
 from stream.topics import Finding, judge, topic_names
 
 
@@ -19,16 +20,19 @@ def find_faults(
 ) -> Iterator[tuple[str, list[Finding]]]:
     """Yield what was looked at and what is wrong with it, in the order in which one would mend it."""
     yield "bundle", list(_check_bundle(config))
-    admin = None
+    if faults := check_client(config):
+        yield "client", [Finding(*fault) for fault in faults]
+        return
+    yield "client", []
+    admin = open_broker(config).admin()
     try:
-        admin = open_broker(config).admin()
         found = admin.describe(list(topic_names(config).values()))
     except EbbtideError as error:
-        yield "broker", [_finding(error, config.kafka.bootstrap_servers)]
+        remedy = "is it up, and does [kafka.client] say how to connect?"
+        yield "broker", [Finding(config.kafka.bootstrap_servers, error.what, error.remedy or remedy)]
         return
     finally:
-        if admin is not None:
-            admin.close()
+        admin.close()
     yield "broker", []
     yield "topics", list(judge(config, found))
 
@@ -51,12 +55,52 @@ def _check_bundle(config: Config) -> Iterator[Finding]:
         bundle = open_bundle(config.bundle.path)
         Model(bundle, config, ItemTable(bundle.item_ids))
     except EbbtideError as error:
-        yield _finding(error, str(config.bundle.path))
+        remedy = error.remedy or "export the bundle again, or name another"
+        yield Finding(error.place or str(config.bundle.path), error.what, remedy)
         return
     if config.lifecycle.risk == "model" and bundle.manifest.hazard is None:
         what = 'is "model", and the bundle has no hazard head'
         yield Finding("lifecycle.risk", what, 'train one with a hazard head, or set risk = "rhythm"')
 
 
-def _finding(error: EbbtideError, place: str) -> Finding:
-    return Finding(error.place or place, error.what, error.remedy)
+def check_client(config: Config) -> list[Fault]:
+    """Return the settings of `[kafka.client]` that librdkafka refuses.
+
+    It says so where a client is made, one at a time: what it named is left out, and the next try names the
+    next. Nothing is sent to a broker.
+    """
+    from confluent_kafka import Consumer, Producer
+    from confluent_kafka.admin import AdminClient
+
+    from stream.kafka_settings import admin_settings, publisher_settings, source_settings
+
+    servers, group = config.kafka.bootstrap_servers, config.kafka.group_id
+    client = {**config.kafka.client, "log_level": 0}
+    faults: list[Fault] = []
+    clients: tuple[tuple[Callable[[Any], Any], Callable[[], Any]], ...] = (
+        (Consumer, lambda: source_settings(servers, group, client)),
+        (Producer, lambda: publisher_settings(servers, client)),
+        (AdminClient, lambda: admin_settings(servers, client)),
+    )
+    for make, settings in clients:
+        while what := _refusal(make, settings()):
+            key = next((key for key in client if f'"{key}"' in what), None)
+            full = f'kafka.client."{key}"' if key else "kafka.client"
+            faults.append(Fault(full, what, "librdkafka's CONFIGURATION.md lists its settings"))
+            if key is None:
+                break
+            del client[key]
+    return faults
+
+
+def _refusal(make: Callable[[dict[str, Any]], Any], settings: dict[str, Any]) -> str:
+    """Make a client and say why librdkafka refused it, or nothing."""
+    from confluent_kafka import KafkaException
+
+    try:
+        made = make(settings)
+    except KafkaException as error:
+        return str(error.args[0].str())
+    if hasattr(made, "close"):
+        made.close()
+    return ""

@@ -43,15 +43,16 @@ CLIENT_RESERVED: Final = {
     "enable.auto.offset.store": _OFFSETS,
     "auto.offset.reset": "a log that no longer reaches the last commit is refused, never skipped",
     "isolation.level": "state is restored from committed records only",
-    "transactional.id": "each worker makes its own, from kafka.group_id; two that share one fence each other",
+    "transactional.id": "each worker has its own, from kafka.group_id and EBBTIDE_INSTANCE",
     "enable.idempotence": _IDEMPOTENCE,
     "acks": _IDEMPOTENCE,
     "request.required.acks": _IDEMPOTENCE,
     "enable.gapless.guarantee": _IDEMPOTENCE,
     "partitioner": "keys go by murmur2_random, outputs to the partition number of their input",
     "partition.assignment.strategy": _ASSIGNMENT,
-    "enable.partition.eof": "the end of a partition is asked for when an idle step needs it",
-    "delivery.report.only.error": "every delivery report is counted before a commit",
+    "enable.partition.eof": "idle partitions are known by it",
+    "delivery.report.only.error": "failures are reported, and each is acted on",
+    "transaction.timeout.ms": "the bounds of calls and how soon another worker takes over rest on it",
 }
 
 

@@ -102,3 +102,12 @@ def open_broker(config: Config) -> Broker:
     from stream.assembly import connect
 
     return connect(config)
+
+
+def check_client_settings(config: Config) -> None:
+    """Raise ConfigError if librdkafka refuses a setting of `[kafka.client]`."""
+    from stream.check import check_client
+    from stream.errors import ConfigError
+
+    if faults := check_client(config):
+        raise ConfigError(faults, place=config.place)

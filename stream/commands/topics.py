@@ -36,6 +36,7 @@ def topics(
 
     from stream.topics import plan, topic_names
 
+    options.check_client_settings(config)
     admin = options.open_broker(config).admin()
     try:
         names = list(topic_names(config).values())

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from stream import cli
+from stream import cli, kafka_settings
 from stream.broker import Topic
 from stream.commands import options
 from stream.config_load import parse_config
+from stream.config_tables import CLIENT_RESERVED
 from stream.errors import RetriableError
 from stream.topics import plan
 
@@ -113,3 +114,22 @@ def test_a_model_of_risk_needs_a_bundle(monkeypatch: pytest.MonkeyPatch, config:
     result = run(monkeypatch, FakeBroker(plan(parse_config(), {})), "check", "--config", config)
     assert result.exit_code == 1
     assert "lifecycle.risk" in result.output
+
+
+def test_settings_that_librdkafka_refuses_are_all_named(config: Path) -> None:
+    settings = '"sasl.mechansim" = "PLAIN"\n"fetch.mn.bytes" = 5\n"acks.more" = "x"\n"fetch.min.bytes" = 1\n'
+    config.write_text(f"[kafka.client]\n{settings}")
+    for command in ("topics", "run", "check"):
+        result = CliRunner().invoke(cli.app, [command, "--config", str(config)])
+        assert result.exit_code == (1 if command == "check" else 2)
+        for name in ("sasl.mechansim", "fetch.mn.bytes", "acks.more"):
+            assert f'kafka.client."{name}"' in result.output
+        assert "fetch.min.bytes" not in result.output
+
+
+def test_what_the_clients_rest_on_cannot_be_set_in_the_config() -> None:
+    fixed = {*kafka_settings._CONSUMER_FIXED, *kafka_settings._PRODUCER_FIXED}
+    fixed |= (
+        kafka_settings.sink_settings("", "t", {}).keys() - kafka_settings.publisher_settings("", {}).keys()
+    )
+    assert fixed <= set(CLIENT_RESERVED)
