@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.live import Live
 
-from stream.bundle import open_bundle
+from stream.assembly import make_worker
 from stream.config_load import load_config
 from stream.demo import journey, quality
 from stream.demo.brokers import CONFIG, PARTITIONS, Place, open_place
@@ -30,11 +30,8 @@ from stream.demo.producer import Producer
 from stream.demo.screen import WARMING_UP, progress_line, screen, summary
 from stream.demo.view import Seen, View
 from stream.errors import EbbtideError
-from stream.observe import Observer
 from stream.replay import FILES, SUMMARY_FILE
 from stream.topics import topic_names
-from stream.worker import Worker
-from stream.workshop import Workshop
 
 FRAME_S: Final = 0.12
 LINE_S: Final = 2.0
@@ -50,15 +47,13 @@ def run_demo(*, out: Path, kafka: str | None, kafka_home: Path | None, speed: fl
     events = journey.events(journey.lines())
     records = list(journey.records(journey.lines()))
     view = View(baskets_of(events), to_send=len(records))
-    config = load_config(CONFIG)
-    workshop = Workshop(config, open_bundle(config.bundle.path) if config.bundle.path else None)
     with ExitStack() as stack:
-        place = open_place(stack, config, kafka, kafka_home)
+        place = open_place(stack, load_config(CONFIG), kafka, kafka_home)
         console.print(place.words, highlight=False)
         feed = stack.enter_context(Feed(place.watcher, topic_names(place.config), PARTITIONS, out))
         producer = Producer(place.watcher, place.config.topics.events, records, speed)
         with Screen(console, journey.product_names()) as shown:
-            play(place, workshop, view, feed, producer, shown.show)
+            play(place, view, feed, producer, shown.show)
     judged = quality.measure(purchases_of(events), view.lists)
     (out / SUMMARY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(totals(view, judged))) + b"\n")
     console.print(summary(view, judged, [out / name for name in (*FILES.values(), SUMMARY_FILE)]))
@@ -66,18 +61,10 @@ def run_demo(*, out: Path, kafka: str | None, kafka_home: Path | None, speed: fl
         raise EbbtideError("the records do not add up", place=str(out / SUMMARY_FILE))
 
 
-def play(
-    place: Place,
-    workshop: Workshop,
-    view: View,
-    feed: Feed,
-    producer: Producer,
-    show: Callable[[View], None],
-) -> None:
+def play(place: Place, view: View, feed: Feed, producer: Producer, show: Callable[[View], None]) -> None:
     """Let producer and worker work, and watch until all that was sent is answered and committed."""
     registry = CollectorRegistry()
-    observer = Observer(place.config, registry=registry)
-    worker = Worker(place.config, place.worker, workshop, observer=observer)
+    worker = make_worker(place.config, place.worker, registry=registry)
     tasks = [Task("producer", producer.run), Task("worker", worker.run)]
     pace = Pace()
     try:

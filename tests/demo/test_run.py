@@ -18,7 +18,6 @@ from stream.demo.producer import Producer
 from stream.demo.run import Pace, Task, baskets_of, play
 from stream.demo.view import View
 from stream.topics import plan, topic_names
-from stream.workshop import Workshop
 
 WEEKS = 6_000
 
