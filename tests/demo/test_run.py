@@ -39,14 +39,7 @@ def test_all_that_is_sent_is_read_answered_and_kept(place: Place, tmp_path: Path
     with ExitStack() as stack:
         feed = stack.enter_context(Feed(place.watcher, topic_names(place.config), PARTITIONS, tmp_path))
         producer = Producer(place.watcher, place.config.topics.events, records, None)
-        play(
-            place,
-            Workshop(place.config, None),
-            view,
-            feed,
-            producer,
-            lambda shown: frames.append(shown.records),
-        )
+        play(place, view, feed, producer, lambda shown: frames.append(shown.records))
     assert view.adds_up
     assert view.records == len(records)
     assert view.duplicates > 0
