@@ -97,9 +97,9 @@ class KafkaNode:
             [*tool, str(self._settings_file)], capture_output=True, text=True, check=False
         )
         if result.returncode != 0:
+            story = [line for line in (result.stdout + result.stderr).splitlines() if "\tat " not in line]
             raise BrokerError(
-                f"Kafka cannot format its log folder: {(result.stderr or result.stdout).strip()[-500:]}",
-                place=str(self._settings_file),
+                f"Kafka cannot format its log folder: {' '.join(story)}", place=str(self._settings_file)
             )
 
     def start(self) -> None:

@@ -79,7 +79,7 @@ class MemorySink:
                     raise self._fail(error) from None
                 if owner not in log.open:
                     self._broker.transactions.touch(self._producer, log)
-                log.append(owner, output.key, output.value, now_ms, output.headers)
+                log.append(owner, output.key, output.value, now_ms, output.headers or None)
             if self._line.strikes("delivery_failed", "sink.produce"):
                 self._failure = AbortableError("a record could not be stored", place=self._id)
 
@@ -204,7 +204,7 @@ class MemoryPlainSink:
                     self._failure = self._failure or error
                     continue
                 log = self._broker.log(topic.name, output.partition)
-                log.append(NO_OWNER, output.key, output.value, now_ms, output.headers)
+                log.append(NO_OWNER, output.key, output.value, now_ms, output.headers or None)
 
     def flush(self) -> None:
         with self._line.call("sink.flush"):

@@ -104,14 +104,15 @@ class MemorySource:
     def close(self) -> None:
         with self._line.call("source.close"):
             listener, self._listener = self._listener, None
-            member, self._member = self._member, None
+            member = self._member
             if listener is None or member is None:
                 return
-            self._line.members.remove(member)
             try:
                 known = member.id in self._group.members
                 self._give_up(list(self._positions), listener.on_revoke if known else listener.on_lost)
             finally:
+                self._member = None
+                self._line.members.remove(member)
                 self._group.leave(member.id)
 
     # Records

@@ -1,0 +1,148 @@
+"""Topics, their settings and their logs on Apache Kafka; and what a group has committed.
+
+Every call asks the broker and waits for the answer, and may come from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from stream.broker import CommittedOffset, LogRange, Topic
+from stream.errors import RetriableError
+from stream.kafka_consumer import LOG
+from stream.kafka_errors import classify, kafka_error
+from stream.kafka_settings import REQUEST_TIMEOUT_S, Settings
+
+T = TypeVar("T")
+
+#: Waiting for a future: the request's own timeout comes first.
+_FUTURE_TIMEOUT_S = REQUEST_TIMEOUT_S + 5.0
+
+
+class KafkaAdmin:
+    """Implements `stream.broker.Admin`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = AdminClient(dict(settings), logger=LOG)
+        self._place = str(settings["bootstrap.servers"])
+
+    def describe(self, names: Collection[str]) -> dict[str, Topic | None]:
+        try:
+            known = self._client.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        except KafkaException as error:
+            raise classify(kafka_error(error), place=self._place) from error
+        found = [name for name in names if name in known]
+        configs = self._configs(found)
+        topics: dict[str, Topic | None] = dict.fromkeys(names)
+        for name in found:
+            partitions = known[name].partitions
+            replication = min((len(each.replicas) for each in partitions.values()), default=0)
+            topics[name] = Topic(name, len(partitions), replication, configs[name])
+        return topics
+
+    def _configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not names:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        futures = self._client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
+        return {
+            resource.name: {key: entry.value for key, entry in _result(future, resource.name).items()}
+            for resource, future in futures.items()
+        }
+
+    def create(self, topics: Sequence[Topic]) -> None:
+        if not topics:
+            return
+        new = [NewTopic(t.name, t.partitions, t.replication, config=dict(t.configs)) for t in topics]
+        for name, future in self._client.create_topics(new, request_timeout=REQUEST_TIMEOUT_S).items():
+            try:
+                future.result(_FUTURE_TIMEOUT_S)
+            except KafkaException as error:
+                if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise classify(kafka_error(error), place=name) from error
+
+    def configure(self, name: str, configs: Mapping[str, str]) -> None:
+        changes = [
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+            for key, value in configs.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=changes)
+        for future in self._client.incremental_alter_configs([resource]).values():
+            _result(future, name)
+
+    def ranges(self, topic: str, partitions: Collection[int]) -> dict[int, LogRange]:
+        starts = self._offsets(topic, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        ends = self.end_offsets(topic, partitions)
+        return {partition: LogRange(starts[partition], ends[partition]) for partition in partitions}
+
+    def end_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
+        """Return the last stable offset of each, asked now."""
+        return self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def _offsets(self, topic: str, partitions: Collection[int], spec: OffsetSpec) -> dict[int, int]:
+        if not partitions:
+            return {}
+        futures = self._client.list_offsets(
+            {KafkaPartition(topic, partition): spec for partition in partitions},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_TIMEOUT_S,
+        )
+        return {
+            asked.partition: int(_result(future, f"{topic}-{asked.partition}").offset)
+            for asked, future in futures.items()
+        }
+
+    def committed(
+        self, group_id: str, topic: str, partitions: Collection[int]
+    ) -> dict[int, CommittedOffset | None]:
+        """Return what a group has committed. Raises RetriableError while that is undecided.
+
+        A consumer's own `committed` would wait for the decision instead, up to its timeout.
+        """
+        if not partitions:
+            return {}
+        asked = [KafkaPartition(topic, partition) for partition in partitions]
+        request = ConsumerGroupTopicPartitions(group_id, asked)
+        futures = self._client.list_consumer_group_offsets(
+            [request], require_stable=True, request_timeout=REQUEST_TIMEOUT_S
+        )
+        answer = _result(futures[group_id], f"group {group_id}")
+        offsets: dict[int, CommittedOffset | None] = dict.fromkeys(partitions)
+        for each in answer.topic_partitions or []:
+            if each.error is not None:
+                raise classify(each.error, place=f"group {group_id}, {topic}-{each.partition}")
+            if each.offset >= 0:
+                offsets[each.partition] = CommittedOffset(each.offset, each.metadata or "")
+        return offsets
+
+    def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        asked = [KafkaPartition(topic, partition, offset) for partition, offset in before.items()]
+        for partition, future in self._client.delete_records(asked).items():
+            _result(future, f"{topic}-{partition.partition}")
+
+    def close(self) -> None:
+        """Nothing to wait for: the client ends with its last reference."""
+
+
+def _result(future: Future[T], place: str) -> Any:
+    """Wait for an answer. Raises a BrokerError that says what it means."""
+    try:
+        return future.result(_FUTURE_TIMEOUT_S)
+    except KafkaException as error:
+        raise classify(kafka_error(error), place=place) from error
+    except TimeoutError as error:
+        raise RetriableError("no answer", place=place) from error
