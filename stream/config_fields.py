@@ -200,7 +200,7 @@ WORKER: Final = Section("worker", "How a worker works, and the limits of what it
         "Deadlines that are worked off in one go; a commit may fall in between."),
     Key("users_max", Whole(1, 1_000_000_000), 2_000_000,
         "Users in a worker's memory, about 2 KB each. At this number intake pauses, and /readyz says why."),
-    Key("events_per_5min_max", Whole(1, 65_535), 600,
+    Key("events_per_5min_max", Whole(1, 1_000_000_000), 600,
         "A user with more engagements and conversions in 5 minutes of event time is throttled: events "
         "count, but neither step the encoder nor recommend.", folds=True),
     Key("emit_from", Instant(), None,
