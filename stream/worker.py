@@ -58,20 +58,31 @@ class Worker:
         self.transaction = Transaction(self.sink, self.clock)
         self._commit_s = self.clock.monotonic_s()
         self._stopping = False
+        self._broken = False  # the rows may be half folded: nothing is committed any more
 
     # ------------------------------------------------------------------------------------ the main loop
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Work until `until` says so or `stop` is called; then commit and leave the group."""
-        self._open_sink()
-        self.source.subscribe(self)
+        self.start()
         try:
             while not self._stopping and not until():
                 self.turn()
-            self.commit()
+        except BaseException:
+            self._broken = True
+            raise
         finally:
-            self.source.close()
-            self.sink.destroy()
+            self.close()
+
+    def start(self) -> None:
+        """Become the one producer of this worker's transactional id, and join the group."""
+        self._open_sink()
+        self.source.subscribe(self)
+
+    def close(self) -> None:
+        """Leave the group; what is still assigned is committed on the way out, unless something broke."""
+        self.source.close()
+        self.sink.destroy()
 
     def turn(self) -> None:
         """Go once around: whatever is to be read, restored, noticed and committed."""
@@ -213,12 +224,13 @@ class Worker:
     def on_revoke(self, partitions: Sequence[int]) -> None:
         """Commit while it is still allowed, then drop the rows."""
         self.observer.rebalance("revoked", partitions)
-        try:
-            self.commit()
-        except AbortableError as error:
-            self._undo(error)
-        except FencedError as error:
-            self._start_over(error)
+        if not self._broken:
+            try:
+                self.commit()
+            except AbortableError as error:
+                self._undo(error)
+            except FencedError as error:
+                self._start_over(error)
         self._drop(partitions)
 
     def on_lost(self, partitions: Sequence[int]) -> None:
