@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -20,13 +22,19 @@ from stream.topics import topic_names
 from stream.worker import Worker
 from stream.workshop import Workshop
 
-#: What tells this worker from the others of its group; stable over restarts where the host's name is.
-INSTANCE_VARIABLE = "EBBTIDE_INSTANCE"
+#: What tells this worker from the others of its group, and stays the same when it is started again.
+INSTANCE_VARIABLE: Final = "EBBTIDE_INSTANCE"
 
 
 def identify(config: Config) -> Identity:
-    """Say who this worker is: its transactional id is the group's and the instance's name."""
-    instance = os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
+    """Say who this worker is: its transactional id is the group's and the instance's name.
+
+    The name is EBBTIDE_INSTANCE, or the group.instance.id of the client's settings. Without either it is made
+    up, so that two workers of one host never fence each other; then the open transaction of one that was
+    killed has to time out before its partitions go on.
+    """
+    named = os.environ.get(INSTANCE_VARIABLE) or config.kafka.client.get("group.instance.id")
+    instance = named or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return Identity(
         config.kafka.group_id,
         f"{config.kafka.group_id}-{instance}",

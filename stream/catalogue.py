@@ -6,6 +6,7 @@ its attributes can be encoded. The step's item input comes from the frozen bundl
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,8 @@ def apply_items_file(model: Model, items: ItemTable, path: Path) -> None:
     Raises InputError naming the first line that is none.
     """
     decode = msgspec.json.Decoder(Item).decode
-    lines = path.read_bytes().splitlines()
+    data = path.read_bytes()
+    lines = (gzip.decompress(data) if path.suffix == ".gz" else data).splitlines()
     for number, line in enumerate(lines):
         try:
             apply_item(model, items, decode(line))

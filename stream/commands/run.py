@@ -12,8 +12,8 @@ def run(config_file: options.ConfigFile) -> None:
     many as you like. Metrics and health are served over HTTP, see `[http]` in the config. SIGTERM and Ctrl-C
     finish the batch, commit, and leave.
 
-    A worker's transactional id is made of its group's and its host's name. Several on one host need a name
-    each, in the environment variable EBBTIDE_INSTANCE, and the same one at every start.
+    Give each worker a name of its own in the environment variable EBBTIDE_INSTANCE, the same one at every
+    start: a restarted worker then takes its open transaction back at once. Without one a name is made up.
     """
     config = options.read_config(config_file)
     if config.bundle.path is not None:

@@ -1,8 +1,8 @@
 """The users of one partition as a struct of arrays, and the hash index from id to slot.
 
-A user is a slot: a number that all columns share. Scalars that every event touches lie together in `rows`,
-one or two cache lines a user; rings, ids of seen events, recent items and the encoder's state are columns of
-their own. `marks` is bookkeeping that no abort puts back: who has been touched, when a timer rings.
+A user is a slot: a number that all columns share. Scalars are `rows`; rings, ids of seen events, recent items
+and the encoder's state are columns of their own. `marks` is bookkeeping that no abort puts back: who has been
+touched, when a timer rings. In memory the columns of one user lie side by side (`UserTable` lays them out).
 
 Invariants: a live slot is in the index exactly once; a slot that died is not reused before `commit` has let
 it go (its tombstone is written and no timer names it); ids are never moved except by `compact_ids`.
@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stream.core.compiled import copy, copy_grid, kernel, leaf
+from stream.core.compiled import copy, kernel, leaf
 from stream.core.events import NEVER
 from stream.core.hashing import fnv1a
 from stream.core.lifecycle import NONE
@@ -83,6 +83,7 @@ COUNTS: Final = np.dtype(
 class Users(NamedTuple):
     """The columns, as compiled code sees them. Valid until the next `reserve`."""
 
+    memory: Bytes  # [U, bytes of a row, then of its marks]: what the next eight are views of
     rows: Any  # ROW[U]
     marks: Any  # MARK[U]
     heads: npt.NDArray[np.int64]  # [U, R]
@@ -102,21 +103,12 @@ class Users(NamedTuple):
     counts: Any  # COUNTS[1]
 
 
-#: The columns that hold a user's row: what is copied at first touch and put back by an abort.
-ROW_COLUMNS: Final = ("rows", "heads", "cells", "spend", "seen", "recent", "state")
-
-
 class Undo(NamedTuple):
     """Copies of rows as they were before a fold call touched them, in the order of touching."""
 
     slot: npt.NDArray[np.int32]
-    rows: Any
-    heads: npt.NDArray[np.int64]
-    cells: npt.NDArray[np.uint16]
-    spend: npt.NDArray[np.float64]
-    seen: npt.NDArray[np.uint64]
-    recent: npt.NDArray[np.int32]
-    state: npt.NDArray[np.float32]
+    memory: Bytes  # [touches, bytes of a row]
+    rows: Any  # ROW[touches], a view of memory
 
 
 @leaf
@@ -177,14 +169,9 @@ def remember_row(users: Users, undo: Undo, slot: int) -> None:
     at = users.counts[0].undo
     users.counts[0].undo += 1
     undo.slot[at] = slot
-    undo.rows[at] = users.rows[slot]
+    undo.rows[at].live = users.rows[slot].live
     if users.rows[slot].live:  # of a slot that was empty there is nothing else to put back
-        copy(undo.heads[at], users.heads[slot])
-        copy_grid(undo.cells[at], users.cells[slot])
-        copy(undo.spend[at], users.spend[slot])
-        copy(undo.seen[at], users.seen[slot])
-        copy(undo.recent[at], users.recent[slot])
-        copy(undo.state[at], users.state[slot])
+        copy(undo.memory[at], users.memory[slot, : undo.memory.shape[1]])
 
 
 @leaf
