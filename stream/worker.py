@@ -12,6 +12,7 @@ broken invariant stops the worker with the story, and leaves the committed state
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from stream.broker import Broker, CommittedOffset, Sink
@@ -19,6 +20,8 @@ from stream.clock import Clock, SystemClock
 from stream.config import Config
 from stream.engine import Slice
 from stream.errors import AbortableError, FencedError, RetriableError
+from stream.intake import DeadLetterShare
+from stream.items_feed import ItemsFeed
 from stream.log import log
 from stream.observe import Observer
 from stream.phases import Phase
@@ -57,6 +60,9 @@ class Worker:
         self.sink: Sink = broker.sink()
         self.transaction = Transaction(self.sink, self.clock)
         self._commit_s = self.clock.monotonic_s()
+        self._dead_letters = DeadLetterShare(config)
+        self._items: ItemsFeed | None = None
+        self._full = False
         self._stopping = False
         self._broken = False  # the rows may be half folded: nothing is committed any more
 
@@ -83,10 +89,14 @@ class Worker:
         """Leave the group; what is still assigned is committed on the way out, unless something broke."""
         self.source.close()
         self.sink.destroy()
+        if self._items is not None:
+            self._items.close()
 
     def turn(self) -> None:
         """Go once around: whatever is to be read, restored, noticed and committed."""
         try:
+            self._follow_items()
+            self._hold_intake()
             for records in self._poll():
                 self._apply(records)
             self._restore()
@@ -102,6 +112,26 @@ class Worker:
     def stop(self) -> None:
         """Finish the turn, commit, and leave. May be called from a signal handler or another thread."""
         self._stopping = True
+
+    def _follow_items(self) -> None:
+        """Bring the catalogue up to date; it decides what may be listed."""
+        if self.workshop.model is None:
+            return
+        with suppress(RetriableError):  # the catalogue that is known goes on
+            if self._items is None:
+                topic = self.config.topics.items
+                self._items = ItemsFeed(self.broker, topic, self.workshop.model, self.workshop.items)
+            self._items.poll()
+
+    def _hold_intake(self) -> None:
+        """Take in nothing while there are as many users as may be; go on when some are forgotten."""
+        full = self.observer.full(self.shares)
+        if full == self._full:
+            return
+        self._full = full
+        live = [partition for partition, share in self.shares.items() if share.phase is Phase.LIVE]
+        (self.source.pause if full else self.source.resume)(live)
+        log.warning("intake %s at users_max", "pauses" if full else "goes on")
 
     def _poll(self) -> Sequence[RecordBatch]:
         busy = any(share.phase in (Phase.RESTORING, Phase.REPLAYING) for share in self.shares.values())
@@ -133,13 +163,15 @@ class Worker:
 
     def _produce(self, share: Share, part: Slice) -> None:
         self.observer.slice(share, part)
+        self._dead_letters.note(part.tally, f"{self.source.topic}-{share.partition}")
         self.transaction.produce(part.outputs)
 
     def _restore(self) -> None:
         for share in list(self.shares.values()):
             if share.phase in (Phase.RESTORING, Phase.REPLAYING) and share.restore_some():
                 self.source.seek(share.partition, share.next_offset)
-                self.source.resume([share.partition])
+                if not self._full:
+                    self.source.resume([share.partition])
 
     def _advance_idle(self) -> None:
         """Let event time pass in partitions that are silent, if a deadline would fall due."""
