@@ -35,6 +35,8 @@ from stream.topics import topic_names
 
 FRAME_S: Final = 0.12
 LINE_S: Final = 2.0
+#: How long a watcher who goes early waits for the others: a compiler cannot be interrupted.
+LEAVE_S: Final = 3.0
 #: Of the lines where there is no terminal to ask.
 LINE_WIDTH: Final = 110
 
@@ -85,7 +87,7 @@ def play(place: Place, view: View, feed: Feed, producer: Producer, show: Callabl
         producer.leave()
         worker.stop()
         for task in tasks:
-            task.join()
+            task.join(LEAVE_S)
 
 
 def look(
@@ -98,6 +100,7 @@ def look(
     view.accepted = counted(registry, "accepted")
     view.duplicates = counted(registry, "duplicates")
     view.seconds, view.events_per_s = pace.since_first(view.records)
+    view.waited_s = pace.waited_s
 
 
 def counted(registry: CollectorRegistry, name: str) -> int:
@@ -108,9 +111,15 @@ class Pace:
     """Events per second from the first batch on: before it the core is compiled, which is not its speed."""
 
     def __init__(self) -> None:
+        self._began_s = time.monotonic()
         self._first_s: float | None = None
         self._first_records = self._records = 0
         self._last_s = 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds until the first batch, or until now."""
+        return (self._first_s or time.monotonic()) - self._began_s
 
     def since_first(self, records: int) -> tuple[float, float]:
         """Return (seconds, events per second) up to the last change of the count."""

@@ -30,7 +30,7 @@ COLOURS: Final = {
     "churned": "red",
 }
 STATUS_COLOURS: Final = {"opened": "yellow", "escalated": "red", "resolved": "green", "expired": "grey50"}
-WARMING_UP: Final = "warming up: the first run compiles the core for this machine, about a minute"
+WARMING_UP: Final = "the first run compiles the core for this machine: about a minute"
 #: Below this width the panels stand one below the other.
 SIDE_BY_SIDE_MIN: Final = 96
 #: From this height on there is room for a list's ten items.
@@ -77,7 +77,7 @@ def head(view: View) -> Panel:
         f"{done:.0%}",
         Text(f"{view.events_per_s:,.0f} events/s", style="bold magenta"),
     )
-    below = accounts(view) if view.records else Text(WARMING_UP, style="dim")
+    below = accounts(view) if view.records else Text(f"{WARMING_UP} · {view.waited_s:.0f} s", style="dim")
     return Panel(Group(top, below), title="Ebbtide · a year of groceries", box=box.ROUNDED)
 
 

@@ -54,6 +54,7 @@ class View:
     now_ms: int = 0  # how far the year has got
     events_per_s: float = 0.0
     seconds: float = 0.0
+    waited_s: float = 0.0  # for the first batch
     states: Counter[str] = field(default_factory=Counter)
     transitions: Counter[tuple[str, str]] = field(default_factory=Counter)
     alerts: Counter[str] = field(default_factory=Counter)
