@@ -226,7 +226,8 @@ class UserTable:
     def _grow_ids(self, id_bytes: int) -> None:
         counts = self.users.counts[0]
         needed = int(counts.ids - counts.ids_dead) + id_bytes
-        ids = np.zeros(max(len(self.users.ids), 2 * needed), np.uint8)
+        # It may be that every dead id is still named by a timer or a snapshot, and none can be dropped.
+        ids = np.zeros(max(len(self.users.ids), 2 * needed, int(counts.ids) + id_bytes), np.uint8)
         if counts.undo == 0 and counts.ids_dead > counts.ids // 2:
             counts.ids = compact_ids(self.users, ids)
             counts.ids_dead = 0
