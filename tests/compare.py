@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.oracle_decode import RefusedError, decode
 from tests.oracles import Json, Replayed
+
+#: Whether comparisons are to run whole, which takes minutes.
+FULL = bool(os.environ.get("EBBTIDE_FULL"))
 
 #: Lines of a user's history that a difference shows, the last before it.
 HISTORY_MAX = 40

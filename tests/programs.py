@@ -76,9 +76,14 @@ def read_outputs(folder: Path) -> Replayed:
 class Engine:
     """One partition in process. A slice's outputs are taken, then committed, as the worker does."""
 
-    def __init__(self, settings: Mapping[str, Any], now: int | None = None, **worker: Any) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], now: int | None = None, *, keep: bool = False, **worker: Any
+    ) -> None:
+        """keep: as the worker does, keep the way back, and every changed row for a snapshot."""
         self.config = to_config(settings, **worker)
         self.partition, self.items = open_partition(self.config, None)
+        self.partition.table.users.counts.keep_undo = keep
+        self.partition.table.users.counts.keep_dirty = keep
         self.now = NO_GUARD if now is None else now
         self.offset = 0
         self.tally = Tally()

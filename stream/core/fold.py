@@ -163,10 +163,12 @@ def advance(
 
 @leaf
 def begin(clock: Any, offset: int) -> None:
-    clock.offset = offset
-    clock.transitions = 0
-    clock.alerts = 0
-    clock.lists = 0
+    """Count the outputs of this offset. An idle step before a record counts on into the record's own."""
+    if clock.offset != offset:
+        clock.offset = offset
+        clock.transitions = 0
+        clock.alerts = 0
+        clock.lists = 0
 
 
 @leaf

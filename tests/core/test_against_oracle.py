@@ -6,7 +6,6 @@ ten minutes.
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,14 +18,12 @@ import pytest
 
 from stream.demo import journey
 from tests import generators_edges as edges
-from tests.compare import assert_equal
+from tests.compare import FULL, assert_equal
 from tests.generators import Stream, clicks
 from tests.generators_hostile import hostile
 from tests.generators_settings import GROCER, NAMED
 from tests.oracles import Replayed, replay
 from tests.programs import run_replay
-
-FULL = bool(os.environ.get("EBBTIDE_FULL"))
 
 Generator = Callable[[random.Random, Mapping[str, Any], int], Stream]
 
