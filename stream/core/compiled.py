@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba.core.config as numba_config
+import numpy as np
 from numba import njit
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,6 +50,15 @@ def kernel(function: F) -> F:
 def leaf(function: F) -> F:
     """Compile a function that kernels call on one user or one event, into its caller."""
     return cast(F, njit(**_OPTIONS, forceinline=True)(function))
+
+
+def wrapping(function: F) -> F:
+    """Let a function's unsigned products wrap without numpy's warning where it runs uncompiled.
+
+    Compiled code wraps and says nothing.
+    """
+    disabled = getattr(numba_config, "DISABLE_JIT", 0)
+    return cast(F, np.errstate(over="ignore")(function)) if disabled else function
 
 
 @leaf
