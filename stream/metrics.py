@@ -221,8 +221,8 @@ METRICS: Final = (
     _counter(
         "ebbtide_broker_errors_total",
         "Errors of the brokers by what they meant for the worker.",
-        "retriable ones pass; fenced means that another process uses the same transactional id.",
-        kind=("retriable", "abortable", "fenced"),
+        "retriable ones pass. fatal ones cost a restore: does another process use the same transactional id?",
+        kind=("retriable", "abortable", "fatal"),
     ),
 )
 
