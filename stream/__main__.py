@@ -1,0 +1,5 @@
+"""`python -m stream` is `ebbtide`."""
+
+from stream.cli import main
+
+main()
