@@ -221,7 +221,7 @@ METRICS: Final = (
     _counter(
         "ebbtide_broker_errors_total",
         "Errors of the brokers by what they meant for the worker.",
-        "retriable ones pass. fatal ones cost a restore: often another process has the same transactional id.",
+        "retriable ones pass; fatal ones cost a restore: often two processes share a transactional id.",
         kind=("retriable", "abortable", "fatal"),
     ),
 )
