@@ -20,6 +20,9 @@ from torch import Tensor, nn
 
 from models.encoders import ENCODERS, Encoder
 
+#: The feature that says how long ago the user's last event was, ln(1 + seconds).
+GAP = "gap_log"
+
 
 @dataclass(frozen=True)
 class RecommenderConfig:
@@ -45,6 +48,7 @@ class Recommender(nn.Module):
         super().__init__()
         self.config = config
         D = config.embedding_size
+        self.gap = config.step_features.index(GAP) if GAP in config.step_features else None
         config_class, encoder_class = ENCODERS[config.encoder]
         self.items = nn.Embedding(config.items + 1, D)  # the last row is "no item"
         self.item_bias = nn.Parameter(torch.zeros(config.items))
@@ -65,7 +69,7 @@ class Recommender(nn.Module):
         """Return the users' embeddings after each event: item [B, T, D], features [B, T, F] → [B, T, D]."""
         item = self.dropout(item)
         x = torch.relu(self.enter(torch.cat([item, features], -1)))  # [B, T, D]
-        user: Tensor = self.leave(self.dropout(self.encoder(x)))  # [B, T, D]
+        user: Tensor = self.leave(self.dropout(self.encoder(x, self.gap_log(features))))  # [B, T, D]
         for rate, recall in zip(self.rates, self.recall, strict=True):
             user = user + recall(fade(rate, item.shape[1]) @ item)
         return user
@@ -74,7 +78,7 @@ class Recommender(nn.Module):
         """Return the states after one event each: state [B, S], item [B, D], features [B, F] → [B, S]."""
         row, *memories = self.parts(state)
         x = torch.relu(self.enter(torch.cat([item, features], -1)))  # [B, D]
-        after = [self.encoder.step(row, x)]
+        after = [self.encoder.step(row, x, self.gap_log(features))]
         after += [rate * memory + item for rate, memory in zip(self.rates, memories, strict=True)]
         return torch.cat(after, 1)
 
@@ -85,6 +89,12 @@ class Recommender(nn.Module):
         for memory, recall in zip(memories, self.recall, strict=True):
             user = user + recall(memory)
         return user
+
+    def gap_log(self, features: Tensor) -> Tensor:
+        """Return the time since the last event, zeros if the model is not told: [..., F] → [...]."""
+        if self.gap is None:
+            return features.new_zeros(features.shape[:-1])
+        return features[..., self.gap]
 
     def parts(self, state: Tensor) -> tuple[Tensor, ...]:
         """Return the encoder's row [B, …] and the memories [B, D]."""

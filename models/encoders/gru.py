@@ -21,10 +21,10 @@ class GRU(nn.Module):
         self.rnn = nn.GRU(input_size, config.hidden, batch_first=True)
         self.state_size = self.output_size = config.hidden
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
         return self.rnn(x)[0]  # type: ignore[no-any-return]  # [B, T, S]
 
-    def step(self, state: Tensor, x: Tensor) -> Tensor:
+    def step(self, state: Tensor, x: Tensor, gap_log: Tensor) -> Tensor:
         weight_x, weight_state, bias_x, bias_state = self.rnn.all_weights[0]
         from_x = nn.functional.linear(x, weight_x, bias_x)  # [B, 3S]
         from_state = nn.functional.linear(state, weight_state, bias_state)  # [B, 3S]

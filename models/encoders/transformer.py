@@ -1,0 +1,99 @@
+"""Attention over the last W events (Vaswani et al., 2017; for items SASRec, Kang and McAuley, 2018).
+
+Causal, with a sliding window, in training too: event t attends to events t − W + 1 … t of the layer below,
+and so does a step. L layers reach back L (W − 1) events. Places are relative and learned; with
+`time_buckets` the age of an event counts as well.
+
+    state: per layer a ring of keys and values [2, heads, W, width / heads] · number of events in the ring ·
+           with time, a ring of ages [W] · y [width]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.encoders.stack import Stack
+from models.encoders.window import PlaceBias, TimeBias, ages, grow_older, places, push
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    width: int = 64
+    layers: int = 2
+    heads: int = 2
+    window: int = 32  # W
+    time_buckets: int = 0  # 0: places only
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+
+
+class Transformer(Stack):
+    def __init__(self, config: TransformerConfig, input_size: int) -> None:
+        self.window, self.timed = config.window, config.time_buckets > 0
+        layers = [Layer(config) for _ in range(config.layers)]
+        shared = 1 + (config.window if self.timed else 0)
+        super().__init__(input_size, config.width, layers, shared=shared, dropout=config.dropout)
+
+    def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
+        place = places(x.shape[1], self.window)
+        allowed = (place >= 0) & (place < self.window)  # [T, T]
+        return self.through(x, place, allowed, ages(gap_log) if self.timed else None)
+
+    def step(self, state: Tensor, x: Tensor, gap_log: Tensor) -> Tensor:
+        rings, shared = self.split(state)
+        filled = (shared[:, :1] + 1.0).clamp(max=float(self.window))  # [B, 1]
+        allowed = torch.arange(self.window) >= self.window - filled  # [B, W]
+        age = grow_older(shared[:, 1:], gap_log) if self.timed else shared[:, 1:]  # [B, W or 0]
+        return self.step_through(x, rings, [filled, age], allowed, age)
+
+
+class Layer(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads, self.size, self.window = config.heads, config.width // config.heads, config.window
+        self.state_size = 2 * config.width * config.window
+        self.norm = nn.LayerNorm(config.width)
+        self.ask = nn.Linear(config.width, 3 * config.width)
+        self.answer = nn.Linear(config.width, config.width)
+        self.place_bias = PlaceBias(config.heads, config.window)
+        self.time_bias = TimeBias(config.heads, config.time_buckets) if config.time_buckets else None
+        self.think = nn.Sequential(
+            nn.LayerNorm(config.width),
+            nn.Linear(config.width, 4 * config.width),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(4 * config.width, config.width),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, place: Tensor, allowed: Tensor, age: Tensor | None) -> Tensor:
+        B, T, _ = x.shape
+        asked = self.ask(self.norm(x)).view(B, T, 3, self.heads, self.size)
+        query, key, value = asked.permute(2, 0, 3, 1, 4)  # [B, heads, T, size] each
+        score = query @ key.transpose(2, 3) * self.size**-0.5 + self.place_bias(place)  # [B, heads, T, T]
+        if self.time_bias is not None:
+            score = score + self.time_bias(age).transpose(1, 2)
+        weight = self.dropout(score.masked_fill(~allowed, -torch.inf).softmax(-1))
+        return self._leave(x, (weight @ value).transpose(1, 2).reshape(B, T, -1))
+
+    def step(self, x: Tensor, ring: Tensor, allowed: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        asked = self.ask(self.norm(x)).view(-1, 3, self.heads, self.size)
+        kept = push(ring.view(-1, 2, self.heads, self.window, self.size), asked[:, 1:])
+        key, value = kept[:, 0], kept[:, 1]  # [B, heads, W, size] each
+        score = (key @ asked[:, 0, :, :, None])[..., 0] * self.size**-0.5 + self.place_bias.weight
+        if self.time_bias is not None:
+            score = score + self.time_bias(age)
+        weight = score.masked_fill(~allowed[:, None], -torch.inf).softmax(-1)  # [B, heads, W]
+        answer = (weight[:, :, None] @ value).flatten(1)  # [B, width]
+        return self._leave(x, answer), kept.flatten(1)
+
+    def _leave(self, x: Tensor, answer: Tensor) -> Tensor:
+        x = x + self.dropout(self.answer(answer))
+        left: Tensor = x + self.dropout(self.think(x))
+        return left
