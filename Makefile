@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs bundle clean
+.PHONY: help demo test oracle fuzz lint bench docs bundle clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,12 @@ demo: .venv/.serve  ## run a year of real events through the engine and watch; A
 
 test: lint  ## run linters, types and tests; ARGS="-k windows" picks tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+oracle: .venv/.dev  ## hold the engine to the naive oracle at full size (half an hour)
+	@EBBTIDE_FULL=1 $(BIN)/python -m pytest tests/core $(ARGS)
+
+fuzz: .venv/.dev  ## the same on streams made by chance; ARGS="--minutes 10 --seed 1"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: .venv/.dev  ## run ruff, mypy and the import contracts
 	@$(BIN)/ruff check .

@@ -108,7 +108,7 @@ def by_chance(rng: random.Random) -> Json:
         rings=rings,
         windows=dict(_a_window(rng, *ring) for ring in rings + rings),
         active_days_min=rng.randrange(1, 8),
-        cadence=rng.choice([0.001, 0.5, 1, 4, 1.7, 1000]),
+        cadence=rng.choice([0.001, 0.5, 1, 4, 1.7, 999]),
         at_risk_min=at_risk_min,
         at_risk_max=at_risk_max,
         at_risk_default=rng.choice([at_risk_default, 1, at_risk_max]),
