@@ -1,0 +1,178 @@
+"""Heads and losses: the next item, the churn hazard, and values such as ratings and spend.
+
+    next item   softmax over all items · sampled softmax with the samples' correction · gBCE
+    hazard      P(next event in bin k of silence | none before it), censored by masking
+    value       a number of the user, or of the user and an item; its losses are MAE and RMSE
+
+N rows to learn from, I items, D embedding, K bins, M sampled items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, logsigmoid, softplus
+
+# ------------------------------------------------------------------------------------------- the next item
+
+
+def full_softmax(query: Tensor, target: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
+    """Return the mean of −log P(target): query [N, D], target i64 [N], rows [I, D], bias [I]."""
+    return cross_entropy(query @ rows.T + bias, target)
+
+
+class Sampler:
+    """Draws items to stand for all others, in proportion to count ** power: 0 is uniform, 1 popularity."""
+
+    def __init__(self, counts: Tensor, power: float = 0.5, *, seed: int = 0) -> None:
+        """counts: how often each item occurs, [I]; an item that never does is drawn as if once."""
+        share = counts.double().clamp(min=1.0) ** power
+        self.share = (share / share.sum()).float()
+        self._random = torch.Generator().manual_seed(seed)
+
+    def draw(self, count: int) -> Tensor:
+        """Return `count` items, i64 [M]; one may come more than once."""
+        return torch.multinomial(self.share, count, replacement=True, generator=self._random)
+
+
+def sampled_softmax(
+    query: Tensor, target: Tensor, rows: Tensor, bias: Tensor, drawn: Tensor, share: Tensor
+) -> Tensor:
+    """Return −log P(target) among the target and the `drawn` [M], each corrected by how likely it was drawn.
+
+    The correction log(M · share) makes the gradient's mean that of the full softmax as M grows (Bengio and
+    Senécal, 2008); a draw that is the row's own target counts for nothing.
+    """
+    hit = drawn[None, :] == target[:, None]  # [N, M]
+    others = query @ rows[drawn].T + bias[drawn] - (share[drawn].log() + log(len(drawn)))  # [N, M]
+    others = others.masked_fill(hit, -torch.inf)
+    own = (query * rows[target]).sum(1, keepdim=True) + bias[target, None]  # [N, 1]
+    return (torch.cat([own, others], 1).logsumexp(1) - own[:, 0]).mean()
+
+
+def gbce(
+    query: Tensor, target: Tensor, rows: Tensor, bias: Tensor, drawn: Tensor, *, calibration: float = 0.75
+) -> Tensor:
+    """Return the generalised binary cross entropy (gSASRec: Petrov and Macdonald, RecSys 2023).
+
+    With few negatives the plain loss is overconfident; the target's probability is raised to
+    β = α (t (1 − 1/α) + 1/α) with α = M / (I − 1) the share that is drawn and t the calibration, 0 to 1.
+    drawn: uniform, [M].
+    """
+    sampled = min(1.0, len(drawn) / (len(rows) - 1))
+    beta = sampled * (calibration * (1.0 - 1.0 / sampled) + 1.0 / sampled)
+    own = (query * rows[target]).sum(1) + bias[target]  # [N]
+    others = query @ rows[drawn].T + bias[drawn]  # [N, M]
+    hit = drawn[None, :] == target[:, None]
+    pushed = softplus(others).masked_fill(hit, 0.0).sum(1)
+    return (pushed - beta * logsigmoid(own)).mean() / (len(drawn) + 1)
+
+
+# ---------------------------------------------------------------------------------------------- the hazard
+
+
+class Hazard(nn.Module):
+    """Discrete-time hazards (Singer and Willett, 1993), calibrated bin by bin (Platt, 1999)."""
+
+    def __init__(self, input_size: int, bins_ms: Sequence[int]) -> None:
+        """bins_ms: the bins' upper edges, rising [K]."""
+        super().__init__()
+        self.logits = nn.Linear(input_size, len(bins_ms))
+        self.edges = torch.tensor(bins_ms, dtype=torch.int64)
+        self.register_buffer("slope", torch.ones(len(bins_ms)))
+        self.register_buffer("shift", torch.zeros(len(bins_ms)))
+        self.slope: Tensor
+        self.shift: Tensor
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Return the calibrated hazards [..., K] of what the encoder says [..., Y]."""
+        return torch.sigmoid(self.slope * self.logits(y) + self.shift)
+
+    def loss(self, y: Tensor, silence_ms: Tensor, censored: Tensor) -> Tensor:
+        """Return the mean log loss of the bins seen: y [N, Y], silence_ms i64 [N], censored bool [N]."""
+        happened, seen = outcomes(silence_ms, censored, self.edges)
+        return log_loss(self.logits(y), happened, seen)
+
+    @torch.no_grad()
+    def calibrate(self, y: Tensor, silence_ms: Tensor, censored: Tensor) -> None:
+        """Fit slope and shift of each bin on rows [N, …] that were not trained on."""
+        happened, seen = outcomes(silence_ms, censored, self.edges)
+        self.slope, self.shift = fit_platt(self.logits(y), happened, seen)
+
+
+def outcomes(silence_ms: Tensor, censored: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each bin whether the next event fell into it, and whether that is known: float [N, K] both.
+
+    silence_ms: until the next event, or until observation ended (censored). A bin that begins after the
+    event says nothing, nor one that observation did not reach the end of.
+    """
+    start = torch.cat([edges.new_zeros(1), edges[:-1]])
+    silence = silence_ms[:, None]
+    inside = (silence >= start) & (silence < edges) & ~censored[:, None]
+    passed = silence >= edges
+    return inside.float(), (inside | passed).float()
+
+
+def log_loss(logits: Tensor, happened: Tensor, seen: Tensor) -> Tensor:
+    """Return the mean over what was seen of the binary log loss, all [N, K]."""
+    loss = softplus(logits) - happened * logits
+    return (loss * seen).sum() / seen.sum().clamp(min=1.0)
+
+
+def fit_platt(
+    logits: Tensor, happened: Tensor, seen: Tensor, *, pull: float = 1.0, rounds: int = 25
+) -> tuple[Tensor, Tensor]:
+    """Return the slope and shift [K] that minimise the log loss of sigmoid(slope · logit + shift).
+
+    Newton's method, bin by bin, in float64; `pull` draws towards (1, 0), which an empty bin keeps.
+    """
+    x, y, seen = logits.double(), happened.double(), seen.double()
+    slope, shift = torch.ones_like(x[0]), torch.zeros_like(x[0])
+    for _ in range(rounds):
+        p = torch.sigmoid(slope * x + shift)
+        error, curve = (p - y) * seen, (p * (1.0 - p)).clamp(min=1e-6) * seen
+        g_slope = (error * x).sum(0) + pull * (slope - 1.0)
+        g_shift = error.sum(0) + pull * shift
+        a, b, c = (curve * x * x).sum(0) + pull, (curve * x).sum(0), curve.sum(0) + pull
+        slope = slope - (c * g_slope - b * g_shift) / (a * c - b * b)
+        shift = shift - (a * g_shift - b * g_slope) / (a * c - b * b)
+    return slope.float(), shift.float()
+
+
+# --------------------------------------------------------------------------------------------- the value
+
+
+class Value(nn.Module):
+    """A number, of the user alone (spend to come) or for an item (a rating).
+
+    value = mean + a · y + (b · v + (P y) · v)            the last two only with an item
+    """
+
+    def __init__(self, input_size: int, item_size: int = 0, mean: float = 0.0) -> None:
+        super().__init__()
+        self.user = nn.Linear(input_size, 1)
+        nn.init.constant_(self.user.bias, mean)
+        self.item = nn.Linear(item_size, 1, bias=False) if item_size else None
+        self.match = nn.Linear(input_size, item_size, bias=False) if item_size else None
+
+    def forward(self, y: Tensor, item: Tensor | None = None) -> Tensor:
+        """Return the values [...]: y [..., Y], item [..., D] if it was made for items."""
+        value = self.user(y)
+        if self.item is not None and self.match is not None:
+            assert item is not None, "this head was made for items"
+            value = value + self.item(item) + (self.match(y) * item).sum(-1, keepdim=True)
+        result: Tensor = value[..., 0]
+        return result
+
+
+def value_loss(value: Tensor, target: Tensor, kind: Literal["mae", "mse", "huber"] = "mse") -> Tensor:
+    """Return the mean loss: `mae` and `mse` aim at what MAE and RMSE measure, `huber` lies between."""
+    if kind == "mae":
+        return nn.functional.l1_loss(value, target)
+    if kind == "huber":
+        return nn.functional.smooth_l1_loss(value, target)
+    return nn.functional.mse_loss(value, target)
