@@ -1,4 +1,4 @@
-"""ONNX graphs: the model's step, head and context traced by torch, and the product written by hand."""
+"""ONNX graphs: what the model computes, traced by torch, and the product with the items, written by hand."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from models.items.table import Items
 from models.recommender import Recommender
 
 OPSET = 18
@@ -30,14 +31,15 @@ class Step(nn.Module):
 
 
 class Head(nn.Module):
-    """state [B, S] → user [B, D]."""
+    """state [B, S] → user [B, D], and hazard [B, K] if the model has one."""
 
     def __init__(self, model: Recommender) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, state: Tensor) -> Tensor:
-        return self.model.read(state)
+    def forward(self, state: Tensor) -> tuple[Tensor, ...]:
+        user = self.model.read(state)
+        return (user,) if self.model.hazard is None else (user, self.model.hazards(state))
 
 
 class Context(nn.Module):
@@ -51,6 +53,17 @@ class Context(nn.Module):
         return self.model.context(features)
 
 
+class LateItem(nn.Module):
+    """codes [B, C], floats [B, F] → item [B, D], bias [B, 1]."""
+
+    def __init__(self, items: Items) -> None:
+        super().__init__()
+        self.items = items
+
+    def forward(self, codes: Tensor, floats: Tensor) -> tuple[Tensor, Tensor]:
+        return self.items.late(codes, floats)
+
+
 def model_graphs(model: Recommender) -> dict[str, bytes]:
     """Return the graphs of the model by their file's name."""
     config, D = model.config, model.config.embedding_size
@@ -59,16 +72,32 @@ def model_graphs(model: Recommender) -> dict[str, bytes]:
         "user_step.onnx": trace(
             Step(model), {"state": state, "item": item, "features": len(config.step_features)}, ["next"]
         ),
-        "user_head.onnx": trace(Head(model), {"state": state}, ["user"]),
+        "user_head.onnx": trace(
+            Head(model), {"state": state}, ["user", "hazard"] if model.hazard else ["user"]
+        ),
     }
     if config.context_features:
         widths = {"features": len(config.context_features)}
         graphs["context.onnx"] = trace(Context(model), widths, ["offset"])
+    if model.reranker is not None:
+        graphs["rerank.onnx"] = trace(model.reranker, {"user": D, "item": D, "score": 1}, ["rescored"])
+    if model.items.encoder is not None:
+        features = model.items.encoder.features
+        widths = {"codes": features.codes, "floats": features.floats}
+        graphs["item_encoder.onnx"] = trace(LateItem(model.items), widths, ["item", "bias"])
     return graphs
+
+
+#: Inputs that are whole numbers.
+_CODES = "codes"
 
 
 def trace(module: nn.Module, widths: Mapping[str, int], outputs: list[str]) -> bytes:
     """Return the module as a graph; its inputs are [B, width] in the order of `widths`, B is free."""
+    example = [
+        torch.zeros(_ROWS, width, dtype=torch.int64 if name == _CODES else torch.float32)
+        for name, width in widths.items()
+    ]
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns of torchvision's absence
@@ -77,7 +106,7 @@ def trace(module: nn.Module, widths: Mapping[str, int], outputs: list[str]) -> b
             warnings.simplefilter("ignore")  # torch's exporter uses what torch deprecates
             program = torch.onnx.export(
                 module.eval(),
-                tuple(torch.zeros(_ROWS, width) for width in widths.values()),
+                tuple(example),
                 input_names=list(widths),
                 output_names=outputs,
                 dynamic_shapes={name: {0: torch.export.Dim("B")} for name in widths},

@@ -1,9 +1,9 @@
 """The proof that a bundle computes what was trained: no bundle leaves the export without it.
 
-1. The sequence in torch, the steps in torch and the steps of the bundle give the same user embeddings, within
-   the bundle's tolerance, on the sequences given and on adversarial ones: much longer than in training, one
-   item over and over, no item, unknown items, gaps of years, extreme values.
-2. Step, head, context and product of the bundle give a row the same bits in any batch of 1 to 255 rows.
+1. The sequence in torch, the steps in torch and the steps of the bundle give the same embeddings and hazards,
+   within the bundle's tolerance, on the sequences given and on adversarial ones: much longer than in
+   training, one item over and over, no item, unknown items, gaps of years, extreme values.
+2. Every graph of the bundle gives a row the same bits in any batch of 1 to 255 rows.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
+from export.graphs import Context, Head, LateItem
 from models.recommender import Recommender
 from stream.bundle import Bundle
 from stream.errors import EbbtideError
+from stream.item_features import Category, ItemFeatures, Text
 from stream.runtime import open_session
 
 Floats = npt.NDArray[np.float32]
 
 BATCHES: Final = range(1, 256)
+#: Steps that are drawn for each of the users whose states the batches are tried with.
+_STEPS: Final = 40
 
 
 class ParityError(EbbtideError):
@@ -38,7 +43,7 @@ class History(NamedTuple):
 
 
 class Parity(NamedTuple):
-    """The largest difference found, of user embeddings."""
+    """The largest difference found, of user embeddings and hazards."""
 
     torch_steps: float
     onnx_steps: float
@@ -64,6 +69,7 @@ def prove(model: Recommender, bundle: Bundle, real: Sequence[History] = (), *, s
                 f"allowed is {bundle.manifest.tolerance:.0e}",
                 remedy="the encoder's step must do what its forward does",
             )
+    prove_rows(model, bundle, seed=seed)
     prove_batches(bundle, seed=seed)
     return Parity(worst_torch, worst_onnx, len(sequences))
 
@@ -77,13 +83,14 @@ def adversarial(model: Recommender, bundle: Bundle, seed: int) -> list[History]:
     def features(steps: int, scale: float) -> Floats:
         return (scale * random.standard_normal((steps, F))).astype(np.float32)
 
-    long, last = random.integers(len(known), size=600), len(known) - 1
+    steps = max(600, 3 * int(model.config.encoder_config.get("window", 0)))
+    long, last = random.integers(len(known), size=steps), len(known) - 1
     years = features(40, 1.0)
     for i, name in enumerate(model.config.step_features):
         if name == "gap_log":
             years[:, i] = np.log1p(np.float32(10 * 365 * 86_400.0))
     return [
-        History("600 events", known[long], features(600, 1.0)),
+        History("long after the window", known[long], features(steps, 1.0)),
         History("one item 300 times", known[np.full(300, last)], features(300, 1.0)),
         History("no item", unknown[np.full(50, -1)], features(50, 1.0)),
         History("unknown items", unknown[random.integers(len(unknown), size=50)], features(50, 1.0)),
@@ -93,19 +100,55 @@ def adversarial(model: Recommender, bundle: Bundle, seed: int) -> list[History]:
     ]
 
 
+def prove_rows(model: Recommender, bundle: Bundle, *, seed: int = 0, rows: int = 100) -> None:
+    """Raise ParityError if a graph that knows no state differs from its module, or the head of no history."""
+    random = np.random.default_rng(seed)
+    modules: dict[str, nn.Module] = {"user_head.onnx": Head(model)}
+    if model.offset is not None:
+        modules["context.onnx"] = Context(model)
+    if model.reranker is not None:
+        modules["rerank.onnx"] = model.reranker
+    if model.items.encoder is not None:
+        modules["item_encoder.onnx"] = LateItem(model.items)
+    for name, module in modules.items():
+        session = open_session(bundle.file(name))
+        given = {put.name: _random_rows(random, put, rows) for put in session.get_inputs()}
+        if name == "user_head.onnx":
+            given["state"] = _reached_states(bundle, random)
+            given["state"][0] = 0.0
+        if model.items.encoder is not None and name == "item_encoder.onnx":
+            limits = _code_limits(model.items.encoder.features)
+            given["codes"] = random.integers(limits, size=(rows, len(limits)))
+        with torch.no_grad():
+            expected = module(*(torch.from_numpy(value) for value in given.values()))
+        found = np.concatenate(session.run(None, given), 1)
+        whole = torch.cat(expected, 1) if isinstance(expected, tuple) else expected
+        if not (difference := _difference(whole.numpy(), found)) <= bundle.manifest.tolerance:
+            raise ParityError(f"{name} differs from the model by {difference:.2e}")
+
+
+def _code_limits(features: ItemFeatures) -> npt.NDArray[np.int64]:
+    """Return one more than the largest code of each column, i64 [C]."""
+    limits = []
+    for field in features.fields:
+        limits += [len(field.values) + 1] * field.codes if isinstance(field, Category) else []
+        limits += [field.buckets + 1] * field.codes if isinstance(field, Text) else []
+    return np.array(limits or [1], np.int64)
+
+
 def prove_batches(bundle: Bundle, *, seed: int = 0) -> None:
     """Raise ParityError if a row's result depends on the rows beside it."""
     random = np.random.default_rng(seed)
-    for name in ("user_step.onnx", "user_head.onnx", "context.onnx", "score.onnx"):
-        if name not in bundle.manifest.files:
+    reached = _reached_states(bundle, random)
+    for name in sorted(bundle.manifest.files):
+        if not name.endswith(".onnx"):
             continue
         block = bundle.manifest.block
         initializers = {"items": _first_block(bundle.items, block)} if name == "score.onnx" else None
         session = open_session(bundle.file(name), initializers)
-        rows = {
-            put.name: random.standard_normal((max(BATCHES), put.shape[1])).astype(np.float32)
-            for put in session.get_inputs()
-        }
+        rows = {put.name: _random_rows(random, put, max(BATCHES)) for put in session.get_inputs()}
+        if "state" in rows:
+            rows["state"] = reached
         whole = session.run(None, rows)
         for n in BATCHES:
             part = session.run(None, {key: value[-n:] for key, value in rows.items()})
@@ -117,6 +160,25 @@ def prove_batches(bundle: Bundle, *, seed: int = 0) -> None:
                 )
 
 
+def _reached_states(bundle: Bundle, random: np.random.Generator) -> Floats:
+    """Return states [255, S] of histories of many lengths: a ring makes sense only as it was filled."""
+    step = open_session(bundle.file("user_step.onnx"))
+    state = np.zeros((max(BATCHES), bundle.manifest.state_size), np.float32)
+    for _ in range(_STEPS):
+        rows = {put.name: _random_rows(random, put, len(state)) for put in step.get_inputs()}
+        after = step.run(["next"], rows | {"state": state})[0]
+        state = np.where(random.random((len(state), 1)) < 0.5, after, state)
+    return state
+
+
+def _random_rows(random: np.random.Generator, put: Any, rows: int) -> npt.NDArray[Any]:
+    """Return rows for an input of a graph; of codes only 0 and 1 are sure to be there."""
+    shape = rows, put.shape[1]
+    if put.type == "tensor(int64)":
+        return random.integers(2, size=shape)
+    return random.standard_normal(shape).astype(np.float32)
+
+
 def _first_block(items: Floats, block: int) -> Floats:
     padded = np.zeros((items.shape[1], block), np.float32)
     padded[:, : min(block, len(items))] = items[:block].T
@@ -125,8 +187,9 @@ def _first_block(items: Floats, block: int) -> Floats:
 
 def _torch_sequence(model: Recommender, sequence: History) -> Floats:
     with torch.no_grad():
-        users = model(torch.tensor(sequence.item)[None], torch.tensor(sequence.features)[None])[0]
-    result: Floats = users.numpy()
+        user, y = model.outputs(torch.tensor(sequence.item)[None], torch.tensor(sequence.features)[None])
+        said = user[0] if model.hazard is None else torch.cat([user[0], model.hazard(y[0])], 1)
+    result: Floats = said.numpy()
     return result
 
 
@@ -136,7 +199,9 @@ def _torch_steps(model: Recommender, sequence: History) -> Floats:
         return result
 
     def read(state: Floats) -> Floats:
-        result: Floats = model.read(torch.tensor(state)).numpy()
+        user = model.read(torch.tensor(state))
+        said = user if model.hazard is None else torch.cat([user, model.hazards(torch.tensor(state))], 1)
+        result: Floats = said.numpy()
         return result
 
     with torch.no_grad():
@@ -149,7 +214,7 @@ def _onnx_steps(step: Any, head: Any, state_size: int, sequence: History) -> Flo
         return result
 
     def read(state: Floats) -> Floats:
-        result: Floats = head.run(["user"], {"state": state})[0]
+        result: Floats = np.concatenate(head.run(None, {"state": state}), 1)
         return result
 
     return _walk(run, read, state_size, sequence)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 from export.parity import prove
 from export.write import Contents, write_bundle
+from models.items.fit import fit_features
 from models.recommender import Recommender, RecommenderConfig
 from stream.bundle import Bundle
 
-OOV_ROWS = 16
+OOV_ROWS: Final = 16
+DAY_MS: Final = 86_400_000
+
+#: Encoders small enough for tests, that lack nothing of the large ones: several layers, heads and buckets.
+SMALL: Final[dict[str, dict[str, Any]]] = {
+    "gru": {"hidden": 16},
+    "lstm": {"hidden": 16},
+    "lru": {"width": 16, "memory": 8},
+    "cnn": {"width": 16, "kernel": 3, "dilations": (1, 2)},
+    "transformer": {"width": 16, "window": 6, "time_buckets": 5},
+    "hstu": {"width": 16, "window": 6, "time_buckets": 5},
+}
 
 
 def random_bundle(
@@ -23,46 +36,66 @@ def random_bundle(
     items: int | Sequence[str] = 200,
     *,
     encoder: str = "gru",
-    hidden: int = 16,
+    encoder_config: dict[str, Any] | None = None,
     embedding_size: int = 8,
     memory_half_lives: Sequence[float] = (5.0,),
+    attributes: Sequence[Mapping[str, Any]] = (),
     half: bool = False,
     seed: int = 0,
+    **options: Any,
 ) -> Bundle:
     """Write a bundle to `path` and open it.
 
     kinds: event kinds. contexts: names of context entries with their words. items: their ids, or how many.
+    attributes: of each item, for a bundle with an item encoder. options: further fields of the model's
+    config, as `similarity`, `hazard_bins_ms` or `rerank_hidden`.
     """
     contexts = contexts or {}
     item_ids = [f"item-{i}" for i in range(items)] if isinstance(items, int) else list(items)
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
+    features = fit_features(attributes) if attributes else None
     config = RecommenderConfig(
         items=len(item_ids),
         embedding_size=embedding_size,
         step_features=(*(f"kind={kind}" for kind in kinds), "gap_log", "hour_sin", "hour_cos", "value_log"),
         context_features=("weekday_sin", "weekday_cos", *(f"context.{name}" for name in contexts)),
         encoder=encoder,
-        encoder_config={"hidden": hidden},
+        encoder_config=SMALL[encoder] if encoder_config is None else encoder_config,
         memory_half_lives=tuple(memory_half_lives),
+        item_features=features.to_builtins() if features else None,
+        **options,
     )
-    model = Recommender(config).eval()
-    table = model.items.weight.detach().numpy()
-    if half:
-        table = table.astype(np.float16).astype(np.float32)
+    model = random_model(config)
+    if features:
+        model.items.describe(*features.encode(attributes))
+    with torch.no_grad():
+        table, bias = (part.numpy() for part in model.items())
     contents = Contents(
         model=model,
         item_ids=item_ids,
-        items=table[:-1],
-        item_bias=(0.1 * random.standard_normal(len(item_ids))).astype(np.float32),
+        items=table[:-1].astype(np.float16).astype(np.float32) if half else table[:-1],
+        item_bias=bias,
         item_prior=np.log(random.dirichlet(np.ones(len(item_ids)))).clip(-20.0).astype(np.float32),
         oov=random.standard_normal((OOV_ROWS + 1, embedding_size)).astype(np.float32),
         kinds=kinds,
         vocabularies=contexts,
+        similarity=config.similarity,
         half=half,
+        hazard_horizon_ms=30 * DAY_MS if config.hazard_bins_ms else 0,
     )
 
     def check(bundle: Bundle) -> None:
         prove(model, bundle, seed=seed)
 
     return write_bundle(Path(path), contents, check)
+
+
+def random_model(config: RecommenderConfig) -> Recommender:
+    """Return a model in which no parameter is zero, as many are at first: zeros hide what they add to."""
+    model = Recommender(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.3)
+    return model

@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from export.graphs import model_graphs, score_graph
 from models.recommender import Recommender
-from stream.bundle import FORMAT, MANIFEST, Bundle, Manifest, open_bundle
+from stream.bundle import FORMAT, MANIFEST, Bundle, Hazard, Manifest, open_bundle
 from stream.errors import EbbtideError
+from stream.item_features import ITEM_FEATURES
 
 #: Items in one product of the scorer: 2,048 rows of 64 floats are 512 KB, half of a core's own cache.
 BLOCK_MAX = 2048
@@ -48,6 +49,8 @@ class Contents:
     metrics: dict[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-4
     half: bool = False
+    hazard_horizon_ms: int = 0  # of a model with a hazard head
+    rerank_max: int = 100  # of a model with a reranker
 
 
 def write_bundle(
@@ -93,6 +96,8 @@ def _write_files(folder: Path, contents: Contents) -> None:
     graphs = model_graphs(model) | {"score.onnx": score_graph(contents.items.shape[1], block)}
     for name, graph in graphs.items():
         (folder / name).write_bytes(graph)
+    if model.items.encoder is not None:
+        (folder / ITEM_FEATURES).write_bytes(msgspec.json.encode(model.items.encoder.features))
     files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
     config = model.config
     manifest = Manifest(
@@ -110,10 +115,11 @@ def _write_files(folder: Path, contents: Contents) -> None:
         vocabularies=contents.vocabularies,
         oov_rows=len(contents.oov) - 1,
         similarity=contents.similarity,
-        hazard=None,
+        hazard=Hazard(list(config.hazard_bins_ms), contents.hazard_horizon_ms) if model.hazard else None,
         metrics=contents.metrics,
         tolerance=contents.tolerance,
         files=files,
+        rerank_max=contents.rerank_max if model.reranker else 0,
     )
     digest = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
     manifest = msgspec.structs.replace(manifest, version=f"{config.encoder}-{digest[:12]}")

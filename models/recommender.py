@@ -15,10 +15,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from models.encoders import ENCODERS, Encoder
+from models.encoders.window import GAP_LOG_MAX, hats
+from models.heads import Hazard
+from models.items.table import Items
+from models.rerank import Reranker
+from models.similarity import Kind, Similarity
+from stream.item_features import ItemFeatures
 
 #: The feature that says how long ago the user's last event was, ln(1 + seconds).
 GAP = "gap_log"
@@ -35,6 +42,12 @@ class RecommenderConfig:
     encoder: str = "gru"
     encoder_config: dict[str, Any] = field(default_factory=dict)
     memory_half_lives: tuple[float, ...] = ()  # in events
+    item_features: list[dict[str, Any]] | None = None  # fields of the item encoder
+    id_dropout: float = 0.0
+    gap_buckets: int = 0  # the time since the last event, in log buckets too
+    similarity: Kind = "dot"
+    hazard_bins_ms: tuple[int, ...] = ()  # none: no hazard head
+    rerank_hidden: int = 0  # 0: no reranker
     dropout: float = 0.0
 
     def asdict(self) -> dict[str, Any]:
@@ -50,16 +63,22 @@ class Recommender(nn.Module):
         D = config.embedding_size
         self.gap = config.step_features.index(GAP) if GAP in config.step_features else None
         config_class, encoder_class = ENCODERS[config.encoder]
-        self.items = nn.Embedding(config.items + 1, D)  # the last row is "no item"
-        self.item_bias = nn.Parameter(torch.zeros(config.items))
-        nn.init.normal_(self.items.weight, std=D**-0.5)
-        self.enter = nn.Linear(D + len(config.step_features), D)
+        self.similarity = Similarity(config.similarity)
+        features = read_fields(config.item_features)
+        self.items = Items(config.items, D, features, config.id_dropout, self.similarity)
+        self.enter = nn.Linear(D + len(config.step_features) + config.gap_buckets, D)
         self.encoder: Encoder = encoder_class(config_class(**config.encoder_config), D)
         self.leave = nn.Linear(self.encoder.output_size, D)
         self.recall = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in config.memory_half_lives)
         self.rates = [0.5 ** (1.0 / half_life) for half_life in config.memory_half_lives]
         self.offset = nn.Linear(len(config.context_features), D) if config.context_features else None
+        bins_ms = config.hazard_bins_ms
+        self.hazard = Hazard(self.encoder.output_size, bins_ms) if bins_ms else None
+        self.reranker = Reranker(D, config.rerank_hidden) if config.rerank_hidden else None
         self.dropout = nn.Dropout(config.dropout)
+        for recall in self.recall:  # so that from the start what was taken scores high again
+            assert isinstance(recall, nn.Linear)
+            nn.init.eye_(recall.weight)
 
     @property
     def state_size(self) -> int:
@@ -67,18 +86,21 @@ class Recommender(nn.Module):
 
     def forward(self, item: Tensor, features: Tensor) -> Tensor:
         """Return the users' embeddings after each event: item [B, T, D], features [B, T, F] → [B, T, D]."""
+        return self.outputs(item, features)[0]
+
+    def outputs(self, item: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the users' embeddings [B, T, D], and what the encoder says [B, T, Y], for other heads."""
         item = self.dropout(item)
-        x = torch.relu(self.enter(torch.cat([item, features], -1)))  # [B, T, D]
-        user: Tensor = self.leave(self.dropout(self.encoder(x, self.gap_log(features))))  # [B, T, D]
+        y = self.encoder(self.taken_in(item, features), self.gap_log(features))  # [B, T, Y]
+        user = self.leave(self.dropout(y))  # [B, T, D]
         for rate, recall in zip(self.rates, self.recall, strict=True):
             user = user + recall(fade(rate, item.shape[1]) @ item)
-        return user
+        return self.similarity.user(user), y
 
     def step(self, state: Tensor, item: Tensor, features: Tensor) -> Tensor:
         """Return the states after one event each: state [B, S], item [B, D], features [B, F] → [B, S]."""
         row, *memories = self.parts(state)
-        x = torch.relu(self.enter(torch.cat([item, features], -1)))  # [B, D]
-        after = [self.encoder.step(row, x, self.gap_log(features))]
+        after = [self.encoder.step(row, self.taken_in(item, features), self.gap_log(features))]
         after += [rate * memory + item for rate, memory in zip(self.rates, memories, strict=True)]
         return torch.cat(after, 1)
 
@@ -88,7 +110,20 @@ class Recommender(nn.Module):
         user: Tensor = self.leave(self.encoder.read(row))
         for memory, recall in zip(memories, self.recall, strict=True):
             user = user + recall(memory)
-        return user
+        return self.similarity.user(user)
+
+    def hazards(self, state: Tensor) -> Tensor:
+        """Return the calibrated churn hazards: state [B, S] → [B, K]."""
+        assert self.hazard is not None, "the model has no hazard head"
+        hazards: Tensor = self.hazard(self.encoder.read(self.parts(state)[0]))
+        return hazards
+
+    def taken_in(self, item: Tensor, features: Tensor) -> Tensor:
+        """Return what the encoder takes in: item [..., D], features [..., F] → [..., D]."""
+        parts = [item, features]
+        if self.config.gap_buckets:
+            parts.append(hats(self.gap_log(features), GAP_LOG_MAX, self.config.gap_buckets))
+        return torch.relu(self.enter(torch.cat(parts, -1)))
 
     def gap_log(self, features: Tensor) -> Tensor:
         """Return the time since the last event, zeros if the model is not told: [..., F] → [...]."""
@@ -106,6 +141,10 @@ class Recommender(nn.Module):
         assert self.offset is not None, "the model has no context features"
         offset: Tensor = self.offset(features)
         return offset
+
+
+def read_fields(fields: list[dict[str, Any]] | None) -> ItemFeatures | None:
+    return None if fields is None else msgspec.convert({"fields": fields}, ItemFeatures)
 
 
 def fade(rate: float, steps: int) -> Tensor:

@@ -11,7 +11,9 @@
     user_head.onnx       state [B, S] → user [B, D], hazard [B, bins] if the manifest has one
     context.onnx         features [B, Fc] → offset [B, D]; only with context features
     score.onnx           query [B, D] → scores [B, block]: the product with a block of items
-    item_encoder.onnx    attributes → item embedding; optional
+    item_encoder.onnx    codes [B, C], floats [B, F] → item [B, D], bias [B, 1]: of later items; optional
+    item_features.json   how attributes become those codes and floats, see stream/item_features.py
+    rerank.onnx          user [P, D], item [P, D], score [P, 1] → rescored [P, 1]: of pairs; optional
 
 All of it is read-only. A file that is missing, altered or of the wrong shape is a BundleError that names it;
 nothing of a bundle is used before all of it has been checked.
@@ -36,7 +38,9 @@ REQUIRED: Final = frozenset(
     {"items.npy", "item_ids.txt", "item_bias.npy", "item_prior.npy", "oov.npy"}
     | {"user_step.onnx", "user_head.onnx", "score.onnx"}
 )
-OPTIONAL: Final = frozenset({"step_items.npy", "context.onnx", "item_encoder.onnx"})
+OPTIONAL: Final = frozenset(
+    {"step_items.npy", "context.onnx", "item_encoder.onnx", "item_features.json", "rerank.onnx"}
+)
 
 _EXPORT_AGAIN: Final = "export the bundle again, or restore the folder from where it was published"
 
@@ -69,6 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: dict[str, Any]  # as measured at training
     tolerance: float  # the export proved steps and sequence equal within this
     files: dict[str, str]  # sha256 in hex
+    rerank_max: int = 0  # candidates that rerank.onnx ranks anew
 
 
 class Bundle(NamedTuple):
@@ -168,6 +173,16 @@ _RULES: Final[tuple[tuple[str, Callable[[Manifest], bool], str], ...]] = (
         "context.onnx",
         lambda m: ("context.onnx" in m.files) == bool(m.context_features),
         "there if features are",
+    ),
+    (
+        "item_features.json",
+        lambda m: ("item_features.json" in m.files) == ("item_encoder.onnx" in m.files),
+        "there if item_encoder.onnx is",
+    ),
+    (
+        "rerank_max",
+        lambda m: ("rerank.onnx" in m.files) == (m.rerank_max > 0) and m.rerank_max >= 0,
+        "above 0 if rerank.onnx is there, else 0",
     ),
 )
 

@@ -157,6 +157,11 @@ class ItemFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def floats(self) -> int:
         return max(1, sum(field.floats for field in self.fields))
 
+    def to_builtins(self) -> list[dict[str, Any]]:
+        """Return the fields as a config keeps them."""
+        fields: list[dict[str, Any]] = msgspec.to_builtins(self.fields)
+        return fields
+
     def encode(self, attributes: Sequence[Mapping[str, Any]]) -> tuple[Codes, Floats]:
         """Return the items' codes i64 [n, C] and floats f32 [n, F]."""
         codes = np.zeros((len(attributes), self.codes), np.int64)

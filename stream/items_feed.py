@@ -11,17 +11,17 @@ from typing import Final
 import msgspec
 
 from stream.broker import Broker, Reader
-from stream.catalogue import apply_item
+from stream.catalogue import apply_items
 from stream.items import ItemTable
 from stream.log import log
 from stream.model import Model
-from stream.wire import Item
+from stream.wire import Attributes, Item
 
 RECORDS_MAX: Final = 5_000
 #: A reader that is opened with this end follows its partition for ever.
 NO_END: Final = 2**62
 
-_attributes = msgspec.json.Decoder(dict[str, str | float | bool | list[str] | None] | None).decode
+_attributes = msgspec.json.Decoder(Attributes | None).decode
 
 
 class ItemsFeed:
@@ -38,21 +38,20 @@ class ItemsFeed:
         """Apply what has come since, without waiting for more."""
         for reader in self._readers:
             batch = reader.read(RECORDS_MAX, 0.0)
-            for key, value in zip(batch.keys, batch.values, strict=True):
-                self._apply(key, value)
+            read = map(self._read, batch.keys, batch.values)
+            apply_items(self._model, self._items, [item for item in read if item is not None])
         if self._readers:
             self._model.catalogue = sum(reader.position() for reader in self._readers)
 
-    def _apply(self, key: bytes | None, value: bytes | None) -> None:
+    def _read(self, key: bytes | None, value: bytes | None) -> Item | None:
         try:
             attributes = None if value is None else _attributes(value)
             item = Item((key or b"").decode(), attributes)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._refused += 1
             log.warning("an item of the catalogue is refused, %d so far: %s", self._refused, error)
-            return
-        if item.item_id:
-            apply_item(self._model, self._items, item)
+            return None
+        return item if item.item_id else None
 
     def close(self) -> None:
         for reader in self._readers:

@@ -1,7 +1,7 @@
 """The model at serving time: one bundle, its sessions, and the lists they make under the policies.
 
 Owns how a user's state and the event's features become a ranked list: head, context, similarity, popularity,
-exclusion, thresholds, diversity. Knows neither users nor partitions. B reads, S state, F features, I items.
+exclusion, thresholds, reranking, diversity. Knows neither users nor partitions. B reads, S state, F features.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from stream.bundle import Bundle
+from stream.candidates import Candidates
 from stream.config import Config
 from stream.core.risk import silence_at_risk
 from stream.core.scoring import DIVERSITY_POOL, Policy, diversify, excluded_items, group_by_policy
 from stream.encoder import Encoder
 from stream.errors import BundleError
+from stream.item_encoder import open_item_encoder
 from stream.items import ItemTable
-from stream.scorer import Scorer
+from stream.rerank import RERANK, Reranker
 from stream.semantics import make_policies, name_features
 
 Floats = npt.NDArray[np.float32]
@@ -61,7 +63,9 @@ class Model:
         self.contexts = bundle_contexts(bundle)
         self.feature_names = name_features(config, self.contexts)
         self.encoder = Encoder(bundle, self.feature_names, items.names)
-        self.scorer = Scorer(bundle)
+        self.candidates = Candidates(bundle)
+        self.item_encoder = open_item_encoder(bundle)
+        self._reranker = Reranker(bundle) if RERANK in bundle.manifest.files else None
         self.policies: Sequence[Policy] = make_policies(config)
         self.catalogue: int | None = None
         self._horizon_ms = config.lifecycle.horizon_ms
@@ -73,7 +77,6 @@ class Model:
                 place=str(bundle.path),
                 remedy='train one with a churn head, or set lifecycle.risk = "rhythm"',
             )
-        self._withdrawn = np.zeros(bundle.manifest.items, np.float32)  # −∞ where an item is withdrawn
 
     @property
     def state_size(self) -> int:
@@ -81,13 +84,6 @@ class Model:
 
     def step(self, state: Floats, item: Ints, features: Floats) -> Floats:
         return self.encoder.step(state, item, features)
-
-    def withdraw(self, item: int) -> None:
-        """Never list the item again, until `restore`."""
-        self._withdrawn[item] = -np.inf
-
-    def restore(self, item: int) -> None:
-        self._withdrawn[item] = 0.0
 
     def silence_allowed_ms(self, state: Floats) -> npt.NDArray[np.int64]:
         """Return for each state [B, S] how long its user may stay silent before being at risk."""
@@ -109,36 +105,42 @@ class Model:
         offset = self.encoder.context(reads.features)
         ranked: list[RankedList] = [RankedList("", [], [])] * len(user)
         for policy, rows in group_by_policy(reads.lifecycle, self.policies):
-            recent = np.where(reads.recent[rows] < self.scorer.items, reads.recent[rows], np.int32(-1))
-            excluded = excluded_items(policy, recent, reads.converted[rows])
+            excluded = excluded_items(policy, reads.recent[rows], reads.converted[rows])
+            excluded = None if excluded is None else self.candidates.rows(excluded)
             part = None if offset is None else offset[rows]
-            scores, items = self._best(policy, user[rows], part, excluded)
+            scores, best = self._best(policy, user[rows], part, excluded)
             for i, row in enumerate(rows.tolist()):
-                ranked[row] = self._list(policy, scores[i], items[i])
+                ranked[row] = self._list(policy, scores[i], best[i])
         return ranked
 
     def _best(
         self, policy: Policy, user: Floats, offset: Floats | None, excluded: Ints | None
     ) -> tuple[Floats, Ints]:
-        """Return the candidates of each row, best first, −∞ and −1 where there are too few."""
-        k = policy.k * (DIVERSITY_POOL if policy.diversity > 0 else 1)
-        bias = self._withdrawn
+        """Return the candidates of each list, best first, −∞ and −1 where there are too few."""
+        k = pool = policy.k * (DIVERSITY_POOL if policy.diversity > 0 else 1)
+        if self._reranker is not None:
+            pool = max(k, self._reranker.candidates)
+        bias = self.candidates.withdrawn
         if policy.popularity:
-            bias = bias + np.float32(policy.popularity) * self.bundle.item_prior
+            bias = bias + np.float32(policy.popularity) * self.candidates.prior
+        query = user if offset is None else user + offset
         if policy.min_similarity is None and policy.min_context is None:
-            query = user if offset is None else user + offset
-            return self.scorer.top(query, k, extra_bias=bias, exclude=excluded)
-        return self._best_above(policy, user, offset, excluded, bias, k)
+            scores, rows = self.candidates.scorer.top(query, pool, extra_bias=bias, exclude=excluded)
+        else:
+            scores, rows = self._best_above(policy, user, offset, excluded, bias, pool)
+        if self._reranker is not None:
+            scores, rows = self._reranker.rank(query, scores, rows, self.candidates.vectors)
+        return scores[:, :k], rows[:, :k]
 
     def _best_above(
         self, policy: Policy, user: Floats, offset: Floats | None, excluded: Ints | None, bias: Floats, k: int
     ) -> tuple[Floats, Ints]:
         """The same with thresholds on similarity and context, which need the two products apart."""
-        similarity = self.scorer.scores(user)
+        similarity = self.candidates.scorer.scores(user)
         if offset is None:
             context = np.zeros_like(similarity)
         else:
-            context = self.scorer.scores(offset, -self.scorer.bias)
+            context = self.candidates.scorer.scores(offset, -self.candidates.scorer.bias)
         total = similarity + context + bias
         if policy.min_similarity is not None:
             total[similarity <= policy.min_similarity] = -np.inf
@@ -152,8 +154,10 @@ class Model:
         scores = np.take_along_axis(total, best, axis=1)
         return scores, np.where(np.isfinite(scores), best, np.int32(-1))
 
-    def _list(self, policy: Policy, scores: Floats, items: Ints) -> RankedList:
+    def _list(self, policy: Policy, scores: Floats, rows: Ints) -> RankedList:
         n = int(np.isfinite(scores).sum())
+        chosen, values = rows[:n], scores[:n].tolist()
         if policy.diversity > 0:
-            return RankedList(policy.name, *diversify(policy, scores[:n], items[:n], self.bundle.items))
-        return RankedList(policy.name, items[:n].tolist(), scores[:n].tolist())
+            picked, values = diversify(policy, scores[:n], rows[:n], self.candidates.vectors)
+            chosen = np.array(picked, np.int32)
+        return RankedList(policy.name, self.candidates.items(chosen).tolist(), values)

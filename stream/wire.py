@@ -91,6 +91,10 @@ def event_type(kinds: Sequence[str], names: Mapping[str, str]) -> type[Event]:
     return cast("type[Event]", made)
 
 
+#: A list of numbers is a vector that another model made, of a picture or a text.
+Attributes = dict[str, Scalar | list[str | float]]
+
+
 class Item(Struct):
     """What is known of an item; a line of the file of `--items`.
 
@@ -98,7 +102,7 @@ class Item(Struct):
     """
 
     item_id: Annotated[str, Meta(min_length=1)]
-    attributes: dict[str, Scalar | list[str]] | None
+    attributes: Attributes | None
 
 
 class RollOut(Struct, tag_field="command", tag="bundle"):
