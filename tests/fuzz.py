@@ -49,7 +49,8 @@ def make_round(seed: int) -> Round:
     worker = {
         "timers_max": rng.choice([1, 2, 3, 10, 1000]),
         "events_per_5min_max": rng.choice([1, 600]),
-        "keep": rng.random() < 0.5,
+        "undo": rng.random() < 0.5,
+        "snapshots": rng.random() < 0.3,
     }
     idle = rng.choice([0, 0.02, 0.2])
     oracle = Oracle(settings, stream.now)

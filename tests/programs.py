@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,23 @@ class Engine:
     """One partition in process. A slice's outputs are taken, then committed, as the worker does."""
 
     def __init__(
-        self, settings: Mapping[str, Any], now: int | None = None, *, keep: bool = False, **worker: Any
+        self,
+        settings: Mapping[str, Any],
+        now: int | None = None,
+        *,
+        undo: bool = False,
+        snapshots: bool = False,
+        **worker: Any,
     ) -> None:
-        """keep: as the worker does, keep the way back, and every changed row for a snapshot."""
+        """undo: every step is taken, undone and taken again, as after an aborted transaction.
+
+        snapshots: no row is let go of, because no snapshot ever has it.
+        """
         self.config = to_config(settings, **worker)
         self.partition, self.items = open_partition(self.config, None)
-        self.partition.table.users.counts.keep_undo = keep
-        self.partition.table.users.counts.keep_dirty = keep
+        self.partition.table.users.counts.keep_undo = undo
+        self.partition.table.users.counts.keep_dirty = snapshots
+        self.undo = undo
         self.now = NO_GUARD if now is None else now
         self.offset = 0
         self.tally = Tally()
@@ -95,15 +105,20 @@ class Engine:
         offsets = list(range(self.offset, self.offset + n))
         none: list[Any] = [None] * n
         batch = RecordBatch(FILE, 0, offsets, none, list(lines), [self.now] * n, none)
-        self._take(self.partition.apply(batch))
+        self._take(lambda: self.partition.apply(batch))
         self.offset += n
 
     def idle(self, watermark: int) -> None:
         """An idle step of W before the next line."""
-        self._take(self.partition.advance(self.offset, watermark))
+        self._take(lambda: self.partition.advance(self.offset, watermark))
 
-    def _take(self, slices: Iterable[Slice]) -> None:
-        for part in slices:
+    def _take(self, step: Callable[[], Iterable[Slice]]) -> None:
+        if self.undo:
+            savepoint = self.partition.table.savepoint()
+            for _ in step():
+                pass
+            self.partition.table.rollback(savepoint)
+        for part in step():
             self.outputs += part.outputs
             self.tally.add(part.tally)
             self.partition.table.commit()

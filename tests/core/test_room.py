@@ -15,7 +15,7 @@ def forget_all(keep: bool) -> Engine:
     keep: no snapshot has their end. Otherwise: own silence ended them, and the timers have not come so far.
     """
     settings = defaults() if keep else defaults(out_of_order_max=2_000 * DAY)
-    engine = Engine(settings, keep=keep)
+    engine = Engine(settings, snapshots=keep)
     users = [f"{number:0128}" for number in range(200 if keep else 100)]
     engine.records([event(settings, user, "view", T0) for user in users])
     if keep:

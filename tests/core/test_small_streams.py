@@ -36,7 +36,7 @@ DISTANCES = (
 
 LENGTHS = {"nothing": 0, "a bucket": 5 * MINUTE, "a day": DAY, "a second": SECOND}
 
-ANCHORS = ("the latest event", "the user's last", "the user's deadline", "W")
+ANCHORS = ("the latest event", "the user's last", "the user's deadline", "W", "the edge of a return")
 
 KINDS = ("view", "purchase", "impression", "idle")
 
@@ -60,7 +60,7 @@ steps = st.builds(
     kind=st.sampled_from(KINDS),
     anchor=st.sampled_from(ANCHORS),
     sign=st.sampled_from([1, 1, -1]),
-    distance=st.sampled_from(DISTANCES),
+    distance=st.just("nothing") | st.sampled_from(DISTANCES),
     jitter=st.sampled_from([0, 0, 1, -1]),
     event_id=st.sampled_from([None, "x", "y"]),
     value=st.sampled_from([None, 0.1, 0.2, -5]),
@@ -79,6 +79,7 @@ def make_inputs(made_of: Iterable[Step], settings: Json) -> tuple[list[bytes | i
             "the user's last": row.last if row and row.last else latest,
             "the user's deadline": oracle.deadline(row) if row else latest,
             "W": w,
+            "the edge of a return": w - oracle.at_risk_after(row) if row else w,
         }[step.anchor]
         length = LENGTHS[step.distance] if step.distance in LENGTHS else settings[step.distance]
         time = anchor + step.sign * length + step.jitter
@@ -117,17 +118,19 @@ settings_names = pytest.mark.parametrize("name", SETTINGS)
 @settings_names
 @limits(max_examples=5_000 if FULL else 150)
 @given(
-    made_of=st.lists(steps, max_size=30),
+    made_of=st.lists(steps, max_size=30) | st.lists(steps, min_size=15, max_size=30),
     cuts=st.lists(st.booleans(), min_size=30, max_size=30),
     timers_max=st.integers(1, 5),
-    keep=st.booleans(),
+    undo=st.booleans(),
+    snapshots=st.booleans(),
 )
 def test_the_engine_says_what_the_oracle_says(
-    name: str, made_of: list[Step], cuts: list[bool], timers_max: int, keep: bool
+    name: str, made_of: list[Step], cuts: list[bool], timers_max: int, undo: bool, snapshots: bool
 ) -> None:
     settings = SETTINGS[name]
     inputs, oracle = make_inputs(made_of, settings)
-    engine = run_engine(inputs, settings, cuts, timers_max=timers_max, keep=keep)
+    told = {"timers_max": timers_max, "undo": undo, "snapshots": snapshots}
+    engine = run_engine(inputs, settings, cuts, **told)
     records = [step for step in inputs if isinstance(step, bytes)]
     assert_equal(oracle.result(), engine.result(), records, settings)
     assert engine.ids == oracle.ids
