@@ -4,6 +4,8 @@ PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
+YEAR := stream/demo/data/events.jsonl.gz
+PRODUCTS := stream/demo/data/items.jsonl.gz
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test oracle fuzz lint bench docs bundle clean
@@ -35,8 +37,14 @@ bench: .venv/.dev  ## measure speed and memory
 docs: .venv/.dev  ## write anew the parts of the docs that are made from the code
 	@$(BIN)/python -m tools.make_docs
 
-bundle: .venv/.dev  ## train the demo's model and export it (minutes)
-	@$(BIN)/ebbtide-train demo $(ARGS)
+DEMO := --input stream/demo/data/events.jsonl.gz --config stream/demo/demo.toml
+OCTOBER := 2017-10-01T05:00:00Z
+
+bundle: .venv/.dev  ## train the demo's model on January to September, judge it, and export it (minutes)
+	@$(BIN)/ebbtide-train fit --recipe models/recipes/demo.toml $(DEMO) \
+	    --items stream/demo/data/items.jsonl.gz --until $(OCTOBER) --out runs/demo $(ARGS)
+	@$(BIN)/ebbtide-train evaluate runs/demo $(DEMO) --from $(OCTOBER)
+	@$(BIN)/ebbtide-export runs/demo stream/demo/bundle $(DEMO) --half --overwrite
 
 clean:  ## remove the environment, caches and outputs
 	rm -rf .venv build dist *.egg-info demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
