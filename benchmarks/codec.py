@@ -19,10 +19,11 @@ import msgspec
 import numpy as np
 
 from stream.codec import Decoder
+from stream.core.effects import ALERT, EFFECT, LIST, TRANSITION
 from stream.dead_letters import DeadLetter
-from stream.emit import Emitter, Evidence, encode_lists
+from stream.emit import Emitter, Lists, encode_lists
 from stream.items import ItemTable
-from stream.records import RecordBatch
+from stream.records import Output, RecordBatch
 from stream.wire import Recommendation, ScoredItem, event_type
 
 RECORDS = 4096
@@ -61,24 +62,9 @@ def read() -> None:
 
 def write() -> None:
     table, lists = ItemTable(ITEMS), make_lists()
-    emitter, user, many = Emitter("events", 0), b"household-0001", range(RECORDS)
-    evidence = Evidence(1, 2, 3, 4, 5)
+    emitter, user = Emitter("events", 0), b"household-0001"
+    ids = np.frombuffer(user, np.uint8)
     bad = RecordBatch("events", 0, [1], [user], [b"{"], [0], [None])
-    said: dict[str, Any] = {
-        "event_time": 1,
-        "lifecycle": "active",
-        "policy": "p",
-        "bundle": "v1",
-        "catalogue": 7,
-    }
-    moved: dict[str, Any] = {
-        "from_": "new",
-        "to": "retained",
-        "trigger": "engagement",
-        "at": 9,
-        "last_event_time": 5,
-    }
-    alerted: dict[str, Any] = {"status": "opened", "stage": "at_risk", "at": 9, "last_event_time": 5}
     encode = msgspec.json.encode
 
     def structs(items: list[int], scores: list[float]) -> list[ScoredItem]:
@@ -88,20 +74,29 @@ def write() -> None:
         listed = structs(items, scores)
         return encode(Recommendation("events-0-1", user.decode(), 1, "active", "p", "event", "v1", 7, listed))
 
-    def outputs() -> list[Any]:
-        encoded = encode_lists(table, lists)
-        return [emitter.recommendation(i, 0, user, items, **said) for i, items in enumerate(encoded)]
+    def listed() -> list[Output]:
+        encoded = Lists(["p"] * RECORDS, encode_lists(table, lists), "v1", 7)
+        return emitter.emit(effects(LIST, user), ids, encoded)
 
     calls: list[tuple[str, Callable[[], object]]] = [
         ("ten items by msgspec", lambda: [encode(structs(*pair)) for pair in lists]),
         ("ten items", lambda: encode_lists(table, lists)),
         ("a list's value by msgspec", lambda: [whole(*pair) for pair in lists]),
-        ("a list, with key and headers", outputs),
-        ("a transition", lambda: [emitter.transition(i, 0, user, evidence, **moved) for i in many]),
-        ("an alert", lambda: [emitter.alert(i, 0, user, evidence, **alerted) for i in many]),
-        ("a dead letter", lambda: [emitter.dead_letter(bad, DeadLetter(0, "not_json")) for _ in many]),
+        ("a list, with key and headers", listed),
+        ("a transition", lambda: emitter.emit(effects(TRANSITION, user), ids)),
+        ("an alert", lambda: emitter.emit(effects(ALERT, user), ids)),
+        ("a dead letter", lambda: [emitter.dead_letter(bad, DeadLetter(0, "not_json")) for _ in lists]),
     ]
     show("writing an output", [(name, best(call, RECORDS)) for name, call in calls])
+
+
+def effects(what: int, user: bytes) -> Any:
+    """Return RECORDS effects of one user, EFFECT[RECORDS]."""
+    table = np.zeros(RECORDS, EFFECT).view(np.recarray)
+    table.what, table.id_length = what, len(user)
+    table.offset = table.read = np.arange(RECORDS)
+    table.at = table.last_event_time = table.first_event_time = 1_500_000_000_000
+    return table
 
 
 def shop(name: str, bad: int = 0) -> RecordBatch:

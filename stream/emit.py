@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
+import numpy.typing as npt
 
+from stream.core.effects import ALERT, BY_TIMER, LIST, TRANSITION
+from stream.core.events import NEVER
+from stream.core.lifecycle import STATES, STATUSES, TRIGGERS
 from stream.dead_letters import DeadLetter
 from stream.errors import InvariantError
 from stream.items import ItemTable
@@ -44,7 +47,9 @@ SCHEMAS: Final = {
     CHURN_ALERTS: b"churn-alerts/1",
 }
 
-_SCHEMA_HEADERS: Final = {topic: ("schema", schema) for topic, schema in SCHEMAS.items()}
+_TOPICS: Final = {TRANSITION: LIFECYCLE, ALERT: CHURN_ALERTS, LIST: RECOMMENDATIONS}
+#: By an effect's `what`: the topic, and the header that names its schema.
+_KINDS: Final = {what: (topic, ("schema", SCHEMAS[topic])) for what, topic in _TOPICS.items()}
 
 # The words of the fold (states, triggers, statuses) come from its own tables and are not checked here again;
 # a test holds the types and the tables equal. A list's items are encoded before the list is.
@@ -52,17 +57,22 @@ _Recommendation: Final[Any] = Recommendation
 _Transition: Final[Any] = Transition
 _ChurnAlert: Final[Any] = ChurnAlert
 
-_encode = msgspec.json.Encoder().encode
+#: Columns of an effect that say what the user's row was like then: what a transition or an alert rests on.
+EVIDENCE: Final = ("first_event_time", "events", "sessions", "orders", "active_days")
+
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class Evidence(NamedTuple):
-    """The user's row at the moment of an effect: what a transition or an alert rests on."""
+class Lists(NamedTuple):
+    """The lists that effects read, and what made them. `catalogue` is the items topic's offset in force."""
 
-    first_event_time: int
-    events: int
-    sessions: int
-    orders: int
-    active_days: int
+    policies: Sequence[str]
+    items: Sequence[bytes]  # of `encode_lists`
+    bundle: str
+    catalogue: int | None
+
+
+NO_LISTS: Final = Lists((), (), "", None)
 
 
 class Emitter:
@@ -76,88 +86,21 @@ class Emitter:
         """Return `topic-partition-offset`; also the rec_id of a list that an event triggered."""
         return self._origin(offset).decode()
 
-    def recommendation(
-        self,
-        offset: int,
-        nth: int,
-        user: bytes,
-        items: bytes,
-        *,
-        event_time: int,
-        lifecycle: str,
-        policy: str,
-        bundle: str,
-        catalogue: int | None,
-        alert_id: str | None = None,
-    ) -> Output:
-        """Return a list for a user; `items` is one of `encode_lists`. With an alert's id it is a win-back."""
-        origin = self._origin(offset)
-        value = _Recommendation(
-            alert_id or origin.decode(),
-            user.decode(),
-            event_time,
-            lifecycle,
-            policy,
-            "lifecycle" if alert_id else "event",
-            bundle,
-            catalogue,
-            msgspec.Raw(items),
-        )
-        return self._output(RECOMMENDATIONS, origin, nth, user, _encode(value))
-
-    def transition(
-        self,
-        offset: int,
-        nth: int,
-        user: bytes,
-        evidence: Evidence,
-        *,
-        from_: str,
-        to: str,
-        trigger: str,
-        at: int,
-        last_event_time: int | None,
-    ) -> Output:
-        """Return a change of state; last_event_time is that before the event, None for the first."""
-        value = _Transition(
-            user.decode(),
-            from_,
-            to,
-            trigger,
-            at,
-            last_event_time,
-            None if last_event_time is None else at - last_event_time,
-            *evidence,
-        )
-        return self._output(LIFECYCLE, self._origin(offset), nth, user, _encode(value))
-
-    def alert(
-        self,
-        offset: int,
-        nth: int,
-        user: bytes,
-        evidence: Evidence,
-        *,
-        status: str,
-        stage: str,
-        at: int,
-        last_event_time: int,
-        risk: float | None = None,
-        horizon: int | None = None,
-    ) -> Output:
-        """Return what happened to an alert; last_event_time is the one that it was opened with."""
-        value = _ChurnAlert(
-            alert_id=make_alert_id(user, last_event_time),
-            user_id=user.decode(),
-            status=status,
-            stage=stage,
-            at=at,
-            last_event_time=last_event_time,
-            risk=UNSET if risk is None else risk,
-            horizon=UNSET if horizon is None else horizon,
-            **evidence._asdict(),
-        )
-        return self._output(CHURN_ALERTS, self._origin(offset), nth, user, _encode(value))
+    def emit(self, effects: Any, ids: npt.NDArray[np.uint8], lists: Lists = NO_LISTS) -> list[Output]:
+        """Return the outputs of the effects, EFFECT[E], in their order; `ids` are those of `Users`."""
+        effects = effects.view(np.ndarray)  # a record array looks each field up anew
+        users = _cut_ids(effects, ids)
+        origins = [self._origin(offset) for offset in effects["offset"].tolist()]
+        lines = _encode_lines(_messages(effects, users, origins, lists))
+        values = lines.split(b"\n")[:-1]  # JSON has no line break of its own, and the last line ends with one
+        outputs = []
+        columns = zip(effects["what"].tolist(), effects["nth"].tolist(), origins, users, values, strict=True)
+        for what, nth, origin, user, value in columns:
+            topic, schema = _KINDS[what]
+            name = b"%b/%d" % (origin, nth) if nth else origin
+            headers = [schema, ("source", origin), ("id", name)]
+            outputs.append(Output(topic, self._partition, user, value, headers))
+        return outputs
 
     def dead_letter(self, batch: RecordBatch, dead: DeadLetter) -> Output:
         """Return the bad record untouched, its own headers first: ours are the last of their names."""
@@ -172,11 +115,110 @@ class Emitter:
     def _origin(self, offset: int) -> bytes:
         return b"%b%d" % (self._prefix, offset)
 
-    def _output(self, topic: str, origin: bytes, nth: int, user: bytes, value: bytes) -> Output:
-        name = b"%b/%d" % (origin, nth) if nth else origin
-        return Output(
-            topic, self._partition, user, value, [_SCHEMA_HEADERS[topic], ("source", origin), ("id", name)]
+
+# Each of these makes the messages of one kind from columns, in the order of the type's fields.
+
+
+def _messages(effects: Any, users: list[bytes], origins: list[bytes], lists: Lists) -> list[Any]:
+    """Return the message of each effect."""
+    messages: list[Any] = [None] * len(effects)
+    for what in (TRANSITION, ALERT, LIST):
+        rows = np.flatnonzero(effects["what"] == what)
+        if not len(rows):
+            continue
+        chosen, places = effects[rows], rows.tolist()
+        whose = [users[i] for i in places]
+        if what == TRANSITION:
+            made = _transitions(chosen, whose)
+        elif what == ALERT:
+            made = _alerts(chosen, whose)
+        else:
+            made = _recommendations(chosen, whose, [origins[i] for i in places], lists)
+        for i, message in zip(places, made, strict=True):
+            messages[i] = message
+    return messages
+
+
+def _transitions(effects: Any, users: list[bytes]) -> list[Any]:
+    return list(
+        map(
+            _Transition,
+            map(bytes.decode, users),
+            _words(STATES, effects["before"]),
+            _words(STATES, effects["to"]),
+            _words(TRIGGERS, effects["trigger"]),
+            effects["at"].tolist(),
+            _times(effects["last_event_time"]),
+            _times(effects["silent_ms"]),
+            *(effects[name].tolist() for name in EVIDENCE),
         )
+    )
+
+
+def _alerts(effects: Any, users: list[bytes]) -> list[Any]:
+    columns = zip(
+        users,
+        _words(STATUSES, effects["status"]),
+        _words(STATES, effects["to"]),
+        *(effects[name].tolist() for name in ("at", "last_event_time", *EVIDENCE)),
+        strict=True,
+    )
+    return [
+        _ChurnAlert(
+            alert_id=make_alert_id(user, last_event_time),
+            user_id=user.decode(),
+            status=status,
+            stage=stage,
+            at=at,
+            last_event_time=last_event_time,
+            first_event_time=first_event_time,
+            events=events,
+            sessions=sessions,
+            orders=orders,
+            active_days=active_days,
+        )
+        for (
+            user, status, stage, at, last_event_time, first_event_time, events, sessions, orders, active_days,
+        ) in columns
+    ]  # fmt: skip
+
+
+def _recommendations(effects: Any, users: list[bytes], origins: list[bytes], lists: Lists) -> list[Any]:
+    won_back = effects["event"] == BY_TIMER
+    names = [origin.decode() for origin in origins]
+    for i in np.flatnonzero(won_back).tolist():
+        names[i] = make_alert_id(users[i], int(effects["last_event_time"][i]))
+    reads = effects["read"].tolist()
+    return list(
+        map(
+            _Recommendation,
+            names,
+            map(bytes.decode, users),
+            effects["at"].tolist(),
+            _words(STATES, effects["to"]),
+            [lists.policies[read] for read in reads],
+            _words(("event", "lifecycle"), won_back),
+            repeat(lists.bundle),
+            repeat(lists.catalogue),
+            [msgspec.Raw(lists.items[read]) for read in reads],
+        )
+    )
+
+
+def _words(words: Sequence[str], codes: Any) -> list[str]:
+    return [words[code] for code in codes.tolist()]
+
+
+def _times(times: Any) -> list[int | None]:
+    """Return the times as JSON says them: null for NEVER."""
+    return [None if time == NEVER else time for time in times.tolist()]
+
+
+def _cut_ids(effects: Any, ids: npt.NDArray[np.uint8]) -> list[bytes]:
+    """Return the ids of the effects' users."""
+    data = memoryview(ids)  # type: ignore[arg-type]
+    places = zip(effects["id_start"].tolist(), effects["id_length"].tolist(), strict=True)
+    return [data[start : start + length].tobytes() for start, length in places]
 
 
 def make_alert_id(user: bytes, last_event_time: int) -> str:

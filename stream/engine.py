@@ -11,7 +11,7 @@ goes on. The bad record still moves the watermark, as that depends on the log al
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -22,9 +22,9 @@ from stream.clock import Clock, SystemClock
 from stream.codec import Decoded, Decoder
 from stream.config import Config
 from stream.core import fold as core
-from stream.core.effects import ALERT, BY_TIMER, EFFECT_NAMES, TRANSITION, Effect, Folded, allocate
+from stream.core.effects import ALERT, LIST, TRANSITION, Folded, allocate
 from stream.core.events import ACCEPTED, DUPLICATE, FROM_FUTURE, NEVER, EventBatch
-from stream.core.lifecycle import STATES, STATUSES, TRIGGERS
+from stream.core.lifecycle import STATES, STATUSES
 from stream.core.rules import HOUR_MS
 from stream.core.table import UserTable
 from stream.core.waves import run_waves
@@ -60,6 +60,19 @@ class Tally:
     @property
     def records_in(self) -> int:
         return self.accepted + self.duplicates + self.dead_letters.total()
+
+    def count(self, effects: Any, lists: Sequence[RankedList]) -> None:
+        """Count what is produced of EFFECT[E]."""
+        changes, alerts, read = (effects[effects.what == what] for what in (TRANSITION, ALERT, LIST))
+        for (before, to), n in Counter(
+            zip(changes.before.tolist(), changes.to.tolist(), strict=True)
+        ).items():
+            self.transitions[f"{STATES[before]}>{STATES[to]}"] += n
+        for status, n in Counter(alerts.status.tolist()).items():
+            self.alerts[STATUSES[status]] += n
+        for i in read.read.tolist():
+            self.lists[lists[i].policy] += 1
+            self.listed.update(lists[i].items)
 
     def add(self, other: Tally) -> None:
         for stage, seconds in other.seconds.items():
@@ -236,7 +249,7 @@ class Partition:
     def _reads(self, folded: Folded, states: Any) -> Reads:
         reads = len(states)
         effects = folded.effects[: folded.n[0].effects]
-        listed = effects[effects.what > ALERT]
+        listed = effects[effects.what == LIST]
         return Reads(
             state=states,
             features=folded.features[folded.read_features[:reads]],
@@ -258,13 +271,13 @@ class Writer:
         self._silent = self._silent_offsets()
         self.tally = tally
 
-    def _silent_offsets(self) -> frozenset[int]:
+    def _silent_offsets(self) -> list[int]:
         """Return the offsets of records from before the first start: their effects are not produced."""
         emit_from_ms = self._partition.emit_from_ms
         if emit_from_ms == NEVER:
-            return frozenset()
+            return []
         records = zip(self._records.offsets, self._records.timestamps_ms, strict=True)
-        return frozenset(offset for offset, timestamp_ms in records if timestamp_ms < emit_from_ms)
+        return [offset for offset, timestamp_ms in records if timestamp_ms < emit_from_ms]
 
     def slice(self, reached: int, offset: int | None = None) -> Slice:
         """Take what has been written since the last slice; `reached` is the next event to do."""
@@ -291,72 +304,19 @@ class Writer:
         for i in np.flatnonzero(status > DUPLICATE).tolist():
             self.bury(start + i, FROM_FUTURE_REASON if status[i] == FROM_FUTURE else TOO_LATE)
         if folded.n[0].effects:
-            self._write_effects(folded, lists)
+            self._write_effects(folded.effects[: folded.n[0].effects], lists)
 
-    def _write_effects(self, folded: Folded, lists: list[RankedList]) -> None:
-        partition, tally = self._partition, self.tally
-        items = emit.encode_lists(partition.items, [(ranked.items, ranked.scores) for ranked in lists])
-        effects = folded.effects[: folded.n[0].effects]
-        for values in zip(*(effects[name].tolist() for name in EFFECT_NAMES), strict=True):
-            effect = Effect(*values)
-            if effect.offset in self._silent:
-                continue
-            if effect.what == TRANSITION:
-                tally.transitions[f"{STATES[effect.before]}>{STATES[effect.to]}"] += 1
-                output = self._transition(effect)
-            elif effect.what == ALERT:
-                tally.alerts[STATUSES[effect.status]] += 1
-                output = self._alert(effect)
-            else:
-                tally.lists[lists[effect.read].policy] += 1
-                tally.listed.update(lists[effect.read].items)
-                output = self._list(effect, lists[effect.read], items[effect.read])
-            self._outputs.append(output)
-
-    def _transition(self, effect: Effect) -> Output:
-        return self._partition.emitter.transition(
-            effect.offset,
-            effect.nth,
-            self._user(effect),
-            _evidence(effect),
-            from_=STATES[effect.before],
-            to=STATES[effect.to],
-            trigger=TRIGGERS[effect.trigger],
-            at=effect.at,
-            last_event_time=None if effect.last_event_time == NEVER else effect.last_event_time,
-        )
-
-    def _alert(self, effect: Effect) -> Output:
-        return self._partition.emitter.alert(
-            effect.offset,
-            effect.nth,
-            self._user(effect),
-            _evidence(effect),
-            status=STATUSES[effect.status],
-            stage=STATES[effect.to],
-            at=effect.at,
-            last_event_time=effect.last_event_time,
-        )
-
-    def _list(self, effect: Effect, ranked: RankedList, items: bytes) -> Output:
-        user, model = self._user(effect), self._partition.model
-        assert model is not None
-        won_back = effect.event == BY_TIMER
-        return self._partition.emitter.recommendation(
-            effect.offset,
-            effect.nth,
-            user,
-            items,
-            event_time=effect.at,
-            lifecycle=STATES[effect.to],
-            policy=ranked.policy,
-            bundle=model.version,
-            catalogue=model.catalogue,
-            alert_id=emit.make_alert_id(user, effect.last_event_time) if won_back else None,
-        )
-
-    def _user(self, effect: Effect) -> bytes:
-        return self._partition.table.id_at(effect.id_start, effect.id_length)
+    def _write_effects(self, effects: Any, ranked: list[RankedList]) -> None:
+        partition, model = self._partition, self._partition.model
+        if self._silent:
+            effects = effects[~np.isin(effects.offset, self._silent)]
+        lists = emit.NO_LISTS
+        if model is not None and ranked:
+            items = emit.encode_lists(partition.items, [(made.items, made.scores) for made in ranked])
+            policies = [made.policy for made in ranked]
+            lists = emit.Lists(policies, items, model.version, model.catalogue)
+        self._outputs += partition.emitter.emit(effects, partition.table.users.ids, lists)
+        self.tally.count(effects, ranked)
 
     def _bury_before(self, row: int) -> None:
         dead = self._dead
@@ -367,9 +327,3 @@ class Writer:
     def _bury(self, dead: DeadLetter) -> None:
         self.tally.dead_letters[dead.reason] += 1
         self._outputs.append(self._partition.emitter.dead_letter(self._records, dead))
-
-
-def _evidence(effect: Effect) -> emit.Evidence:
-    return emit.Evidence(
-        effect.first_event_time, effect.events, effect.sessions, effect.orders, effect.active_days
-    )

@@ -128,7 +128,7 @@ class ScoredItem(Struct):
     score: float
 
 
-class Recommendation(Struct):
+class Recommendation(Struct, gc=False):
     """A list of items for a user, best first. The key is the user_id."""
 
     rec_id: Annotated[str, Meta(description="the source, or of a win-back the alert's id")]
@@ -142,7 +142,7 @@ class Recommendation(Struct):
     items: list[ScoredItem]
 
 
-class Transition(Struct):
+class Transition(Struct, gc=False):
     """A user's lifecycle state changed. The key is the user_id."""
 
     user_id: UserId
@@ -159,7 +159,7 @@ class Transition(Struct):
     active_days: Count
 
 
-class ChurnAlert(Struct, kw_only=True):
+class ChurnAlert(Struct, kw_only=True, gc=False):
     """A user fell silent, stayed so, came back, or was forgotten. The key is the user_id."""
 
     alert_id: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]

@@ -20,57 +20,30 @@ LIST: Final = 2
 #: `Effect.event` of what no event of the batch did by itself: everyone's timers.
 BY_TIMER: Final = -1
 
-EFFECT: Final = np.dtype(
-    [
-        ("offset", "i8"),  # of the record (or journal entry) that caused it
-        ("at", "i8"),  # event time of the event, or the deadline
-        ("last_event_time", "i8"),  # transition, list: before it; alert: the one it was opened with
-        ("first_event_time", "i8"),
-        ("id_start", "i8"),  # the user, in `Users.ids`
-        ("id_length", "i4"),
-        ("event", "i4"),  # index in the batch, or BY_TIMER
-        ("nth", "i4"),  # outputs of the same what at the same offset before this one
-        ("events", "i4"),
-        ("sessions", "i4"),
-        ("orders", "i4"),
-        ("active_days", "i4"),
-        ("read", "i4"),  # list: index into the reads
-        ("slot", "i4"),
-        ("what", "u1"),  # TRANSITION, ALERT, LIST
-        ("before", "u1"),  # transition: state before
-        ("to", "u1"),  # transition: state after; alert: its stage; list: the user's state
-        ("trigger", "u1"),  # transition: TRIGGERS
-        ("status", "u1"),  # alert: STATUSES
-    ],
-    align=True,
+#: Columns of the table. All are int64, so that one view shows it as a matrix.
+EFFECT_NAMES: Final = (
+    "what",  # TRANSITION, ALERT, LIST
+    "offset",  # of the record (or journal entry) that caused it
+    "nth",  # outputs of the same `what` at the same offset before this one
+    "event",  # index in the batch, or BY_TIMER
+    "slot",
+    "id_start",  # the user, in `Users.ids`
+    "id_length",
+    "at",  # event time of the event, or the deadline
+    "last_event_time",  # transition, list: before it, NEVER for the first; alert: the one it was opened with
+    "silent_ms",  # transition: at − last_event_time, NEVER for the first
+    "before",  # transition: state before
+    "to",  # transition: state after; alert: its stage; list: the user's state
+    "trigger",  # transition, list: TRIGGERS
+    "status",  # alert: STATUSES
+    "read",  # list: index into the reads
+    "first_event_time",
+    "events",
+    "sessions",
+    "orders",
+    "active_days",
 )
-
-
-class Effect(NamedTuple):
-    """One row of the table as Python values, fields as in EFFECT."""
-
-    offset: int
-    at: int
-    last_event_time: int
-    first_event_time: int
-    id_start: int
-    id_length: int
-    event: int
-    nth: int
-    events: int
-    sessions: int
-    orders: int
-    active_days: int
-    read: int
-    slot: int
-    what: int
-    before: int
-    to: int
-    trigger: int
-    status: int
-
-
-EFFECT_NAMES: Final = Effect._fields
+EFFECT: Final = np.dtype([(name, "i8") for name in EFFECT_NAMES])
 
 FOLDED: Final = np.dtype(
     [(name, "i8") for name in ("effects", "features", "steps", "reads", "timers", "late", "throttled")]

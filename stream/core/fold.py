@@ -517,6 +517,7 @@ def emit_transition(
     effect.to = after
     effect.trigger = trigger
     effect.last_event_time = last_event_time
+    effect.silent_ms = NEVER if last_event_time == NEVER else at - last_event_time
     effect.active_days = active_days
     effect.nth = clock.transitions
     clock.transitions += 1
@@ -560,6 +561,7 @@ def emit_list(
     row.last_list_time = max(row.last_list_time, at)
     effect = emit_effect(users, clock, out, LIST, event, slot, at)
     effect.to = row.lifecycle
+    effect.trigger = BY_SILENCE if event == BY_TIMER else BY_ENGAGEMENT
     effect.last_event_time = last_event_time if event != BY_TIMER else row.alert_event_time
     effect.nth = clock.lists
     clock.lists += 1

@@ -167,9 +167,6 @@ class UserTable:
         row = self.users.rows[slot]
         return self.users.ids[row.id_start : row.id_start + row.id_length].tobytes()
 
-    def id_at(self, start: int, length: int) -> bytes:
-        return self.users.ids[start : start + length].tobytes()
-
     def slots(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the slots of all live users, in no particular order."""
         return np.flatnonzero(self.users.rows.live[: self.users.counts[0].slots])

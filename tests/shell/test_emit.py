@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -14,15 +15,14 @@ from hypothesis import strategies as st
 
 from stream.core import lifecycle
 from stream.dead_letters import DeadLetter
-from stream.emit import Emitter, Evidence, encode_lists, make_alert_id
+from stream.emit import NO_LISTS, Emitter, Lists, encode_lists, make_alert_id
 from stream.errors import InvariantError
 from stream.items import ItemTable
-from stream.records import RecordBatch
+from stream.records import Output, RecordBatch
 from stream.wire import ChurnAlert, Recommendation, Transition
+from tests import effects
 
 USER = "ü\0\"x'".encode()
-EVIDENCE = Evidence(first_event_time=11, events=22, sessions=33, orders=44, active_days=5)
-EVIDENCE_FIELDS = ["first_event_time", "events", "sessions", "orders", "active_days"]
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -34,17 +34,16 @@ def pairs(value: bytes | None) -> list[tuple[str, Any]]:
     return ordered
 
 
-@pytest.fixture
-def emitter() -> Emitter:
-    return Emitter("clicks", 3)
+def emitted(*made: Any, users: Sequence[bytes] | None = None, lists: Lists = NO_LISTS) -> list[Output]:
+    """What an emitter makes of effects, all of one user if none are given."""
+    table, ids = effects.of_users(users or [USER] * len(made), made)
+    return Emitter("clicks", 3).emit(table, ids, lists)
 
 
-def test_a_recommendation(emitter: Emitter) -> None:
-    table = ItemTable(["apple", 'quo"te'])
-    (items,) = encode_lists(table, [([1, 0], [1.5, -0.25])])
-    output = emitter.recommendation(
-        70, 0, USER, items, event_time=9, lifecycle="active", policy="default", bundle="v1", catalogue=4
-    )
+def test_a_recommendation() -> None:
+    items = encode_lists(ItemTable(["apple", 'quo"te']), [([], []), ([1, 0], [1.5, -0.25])])
+    lists = Lists(["other", "default"], items, "v1", 4)
+    (output,) = emitted(effects.listed("active", read=1), lists=lists)
     assert (output.topic, output.partition, output.key) == ("recommendations", 3, USER)
     assert pairs(output.value) == [
         ("rec_id", "clicks-3-70"),
@@ -64,22 +63,23 @@ def test_a_recommendation(emitter: Emitter) -> None:
     ]
 
 
-def test_a_win_back_is_named_after_its_alert(emitter: Emitter) -> None:
-    output = emitter.recommendation(
-        70, 2, USER, b"[]", event_time=9, lifecycle="at_risk", policy="win", bundle="v1", catalogue=None,
-        alert_id="00ff",
-    )  # fmt: skip
+def test_a_win_back_is_named_after_its_alert() -> None:
+    effect = effects.listed("at_risk", by_timer=True, read=0, nth=2, last_event_time=7)
+    (output,) = emitted(effect, lists=Lists(["win"], [b"[]"], "v1", None))
     value = dict(pairs(output.value))
-    assert (value["rec_id"], value["trigger"], value["catalogue"]) == ("00ff", "lifecycle", None)
+    assert (value["rec_id"], value["trigger"], value["catalogue"]) == (
+        make_alert_id(USER, 7),
+        "lifecycle",
+        None,
+    )
     assert output.headers[2] == ("id", b"clicks-3-70/2")
     assert output.headers[1] == ("source", b"clicks-3-70")
 
 
 @pytest.mark.parametrize(("last", "silent"), [(None, None), (7, 2), (12, -3)])
-def test_a_transition(emitter: Emitter, last: int | None, silent: int | None) -> None:
-    output = emitter.transition(
-        70, 1, USER, EVIDENCE, from_="new", to="retained", trigger="engagement", at=9, last_event_time=last
-    )
+def test_a_transition(last: int | None, silent: int | None) -> None:
+    before = {} if last is None else {"last_event_time": last}
+    (output,) = emitted(effects.transition("new", "retained", nth=1, **before))
     assert (output.topic, output.partition, output.key) == ("lifecycle", 3, USER)
     assert pairs(output.value) == [
         ("user_id", USER.decode()),
@@ -89,7 +89,7 @@ def test_a_transition(emitter: Emitter, last: int | None, silent: int | None) ->
         ("at", 9),
         ("last_event_time", last),
         ("silent_ms", silent),
-        *zip(EVIDENCE_FIELDS, EVIDENCE, strict=True),
+        *effects.EVIDENCE.items(),
     ]
     assert output.headers == [
         ("schema", b"lifecycle/1"),
@@ -98,11 +98,8 @@ def test_a_transition(emitter: Emitter, last: int | None, silent: int | None) ->
     ]
 
 
-@pytest.mark.parametrize("hazard", [{}, {"risk": 0.75, "horizon": 86_400_000}])
-def test_an_alert(emitter: Emitter, hazard: dict[str, Any]) -> None:
-    output = emitter.alert(
-        70, 0, USER, EVIDENCE, status="opened", stage="at_risk", at=9, last_event_time=7, **hazard
-    )
+def test_an_alert() -> None:
+    (output,) = emitted(effects.alert("opened", "at_risk"))
     assert (output.topic, output.partition, output.key) == ("churn_alerts", 3, USER)
     assert pairs(output.value) == [
         ("alert_id", hashlib.blake2b(USER + b"\0" + b"7", digest_size=8).hexdigest()),
@@ -111,10 +108,41 @@ def test_an_alert(emitter: Emitter, hazard: dict[str, Any]) -> None:
         ("stage", "at_risk"),
         ("at", 9),
         ("last_event_time", 7),
-        *hazard.items(),
-        *zip(EVIDENCE_FIELDS, EVIDENCE, strict=True),
+        *effects.EVIDENCE.items(),
     ]
     assert output.headers[0] == ("schema", b"churn-alerts/1")
+
+
+def test_outputs_come_in_the_order_of_the_effects_each_with_its_own_user() -> None:
+    made = [
+        effects.alert("resolved", "churned", offset=1),
+        effects.listed("new", read=1, offset=2),
+        effects.transition("new", "at_risk", "silence", offset=3, last_event_time=1),
+        effects.listed("at_risk", by_timer=True, read=0, offset=3, last_event_time=1),
+        effects.alert("escalated", "dormant", offset=4, nth=1),
+    ]
+    users = [b"a", b"", "\n\u2028".encode(), b"dd", b"a"]
+    outputs = emitted(*made, users=users, lists=Lists(["p", "q"], [b"[1]", b"[2]"], "v1", None))
+    assert [(output.topic, output.key, output.headers[2][1]) for output in outputs] == [
+        ("churn_alerts", b"a", b"clicks-3-1"),
+        ("recommendations", b"", b"clicks-3-2"),
+        ("lifecycle", "\n\u2028".encode(), b"clicks-3-3"),
+        ("recommendations", b"dd", b"clicks-3-3"),
+        ("churn_alerts", b"a", b"clicks-3-4/1"),
+    ]
+    values = [dict(pairs(output.value)) for output in outputs]
+    assert [value["user_id"].encode() for value in values] == users
+    assert [(value.get("policy"), value.get("items")) for value in values] == [
+        (None, None),
+        ("q", [2]),
+        (None, None),
+        ("p", [1]),
+        (None, None),
+    ]
+
+
+def test_nothing_to_emit() -> None:
+    assert Emitter("clicks", 3).emit(effects.alert()[:0], np.zeros(0, np.uint8)) == []
 
 
 def test_alert_ids() -> None:
@@ -125,7 +153,8 @@ def test_alert_ids() -> None:
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff{"])
 @pytest.mark.parametrize("key", [None, b"\xfe"])
-def test_a_dead_letter_is_untouched(emitter: Emitter, key: bytes | None, value: bytes | None) -> None:
+def test_a_dead_letter_is_untouched(key: bytes | None, value: bytes | None) -> None:
+    emitter = Emitter("clicks", 3)
     theirs = [("trace", b"\x00\xff"), ("reason", b"theirs")]
     batch = RecordBatch("clicks", 3, [69, 70], [b"", key], [b"", value], [0, 0], [None, theirs])
     output = emitter.dead_letter(batch, DeadLetter(1, "bad_field", "context"))

@@ -11,15 +11,15 @@ from jsonschema import Draft202012Validator
 
 from stream import wire
 from stream.dead_letters import DeadLetter
-from stream.emit import Emitter, Evidence, encode_lists
+from stream.emit import Emitter, Lists, encode_lists
 from stream.items import ItemTable
 from stream.records import Output, RecordBatch
 from stream.schema import schemas
+from tests import effects
 from tests.hostile import HOSTILE, KINDS, OK, raw, record
 
 SCHEMAS = schemas(KINDS)
 EMITTER = Emitter("clicks", 3)
-EVIDENCE = Evidence(11, 22, 33, 44, 5)
 (LIST,) = encode_lists(ItemTable(["apple"]), [([0], [1.5])])
 
 
@@ -31,40 +31,19 @@ def accepts(name: str, document: Any) -> bool:
     return bool(validator(name).is_valid(document))
 
 
-def recommendation(**changes: Any) -> Output:
-    fields = {
-        "event_time": 9,
-        "lifecycle": "active",
-        "policy": "p",
-        "bundle": "v1",
-        "catalogue": None,
-    } | changes
-    return EMITTER.recommendation(70, 0, b"u", LIST, **fields)
-
-
-def transition(**changes: Any) -> Output:
-    fields = {
-        "from_": "none",
-        "to": "new",
-        "trigger": "engagement",
-        "at": 9,
-        "last_event_time": None,
-    } | changes
-    return EMITTER.transition(70, 0, b"u", EVIDENCE, **fields)
-
-
-def alert(**changes: Any) -> Output:
-    fields = {"status": "opened", "stage": "at_risk", "at": 9, "last_event_time": 7} | changes
-    return EMITTER.alert(70, 0, b"u", EVIDENCE, **fields)
+def emit(effect: Any, catalogue: int | None = None) -> Output:
+    table, ids = effects.of_users([b"u"], [effect])
+    (output,) = EMITTER.emit(table, ids, Lists(["p"], [LIST], "v1", catalogue))
+    return output
 
 
 REAL = [
-    ("recommendations", recommendation()),
-    ("recommendations", recommendation(catalogue=5, alert_id="00ff00ff00ff00ff")),
-    ("lifecycle", transition()),
-    ("lifecycle", transition(from_="churned", to="forgotten", trigger="silence", last_event_time=3)),
-    ("churn-alerts", alert()),
-    ("churn-alerts", alert(status="expired", stage="forgotten", risk=0.5, horizon=86_400_000)),
+    ("recommendations", emit(effects.listed(read=0))),
+    ("recommendations", emit(effects.listed(by_timer=True, read=0), catalogue=5)),
+    ("lifecycle", emit(effects.transition("none", "new"))),
+    ("lifecycle", emit(effects.transition("churned", "forgotten", "silence", last_event_time=3))),
+    ("churn-alerts", emit(effects.alert())),
+    ("churn-alerts", emit(effects.alert("expired", "forgotten"))),
 ]
 ROWS: list[tuple[str, msgspec.Struct]] = [
     (
@@ -77,6 +56,24 @@ ROWS: list[tuple[str, msgspec.Struct]] = [
     (
         "summary.json",
         wire.Summary(3, 1, 1, {"empty": 1}, 1, {"none>new": 1}, {"opened": 1}, None, 0.5, 6.0),
+    ),
+    (
+        "churn-alerts",
+        wire.ChurnAlert(
+            alert_id="00ff00ff00ff00ff",
+            user_id="u",
+            status="opened",
+            stage="at_risk",
+            at=9,
+            last_event_time=7,
+            risk=0.5,
+            horizon=86_400_000,
+            first_event_time=1,
+            events=2,
+            sessions=3,
+            orders=4,
+            active_days=5,
+        ),
     ),
     ("items", wire.Item("apple", {"name": "Apple", "tags": ["red"], "price": 1.5})),
     ("items", wire.Item("apple", None)),
