@@ -136,8 +136,8 @@ class Source(Protocol):
     def committed(self, partitions: Collection[int]) -> dict[int, CommittedOffset | None]:
         """Return what the group has committed; None for a partition where it never has.
 
-        Raises RetriableError while a transaction that holds offsets of one of them is pending: what it
-        holds is not known yet. May be called from any thread.
+        Raises RetriableError while a transaction that holds offsets of one of them is pending: what will
+        be committed is not known yet. It does not wait for that; ask again. May be called from any thread.
         """
         ...
 

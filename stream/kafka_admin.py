@@ -1,4 +1,4 @@
-"""Topics, their settings and their logs on Apache Kafka; and what a group has committed.
+"""Topics, their settings and their logs on Apache Kafka.
 
 Every call asks the broker and waits for the answer, and may come from any thread.
 """
@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
     AdminClient,
@@ -21,8 +21,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from stream.broker import CommittedOffset, LogRange, Topic
-from stream.errors import RetriableError
+from stream.broker import LogRange, Topic
+from stream.errors import BrokerError, RetriableError
 from stream.kafka_consumer import LOG
 from stream.kafka_errors import classify, kafka_error
 from stream.kafka_settings import REQUEST_TIMEOUT_S, Settings
@@ -41,10 +41,7 @@ class KafkaAdmin:
         self._place = str(settings["bootstrap.servers"])
 
     def describe(self, names: Collection[str]) -> dict[str, Topic | None]:
-        try:
-            known = self._client.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-        except KafkaException as error:
-            raise classify(kafka_error(error), place=self._place) from error
+        known = self._topics()
         found = [name for name in names if name in known]
         configs = self._configs(found)
         topics: dict[str, Topic | None] = dict.fromkeys(names)
@@ -53,6 +50,12 @@ class KafkaAdmin:
             replication = min((len(each.replicas) for each in partitions.values()), default=0)
             topics[name] = Topic(name, len(partitions), replication, configs[name])
         return topics
+
+    def _topics(self) -> dict[str, Any]:
+        try:
+            return dict(self._client.list_topics(timeout=REQUEST_TIMEOUT_S).topics)
+        except KafkaException as error:
+            raise classify(kafka_error(error), place=self._place) from error
 
     def _configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         if not names:
@@ -101,33 +104,21 @@ class KafkaAdmin:
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=REQUEST_TIMEOUT_S,
         )
-        return {
-            asked.partition: int(_result(future, f"{topic}-{asked.partition}").offset)
-            for asked, future in futures.items()
-        }
+        try:
+            return {
+                asked.partition: int(_result(future, f"{topic}-{asked.partition}").offset)
+                for asked, future in futures.items()
+            }
+        except RetriableError:
+            self._expect(topic, partitions)  # to librdkafka no leader and no partition are the same
+            raise
 
-    def committed(
-        self, group_id: str, topic: str, partitions: Collection[int]
-    ) -> dict[int, CommittedOffset | None]:
-        """Return what a group has committed. Raises RetriableError while that is undecided.
-
-        A consumer's own `committed` would wait for the decision instead, up to its timeout.
-        """
-        if not partitions:
-            return {}
-        asked = [KafkaPartition(topic, partition) for partition in partitions]
-        request = ConsumerGroupTopicPartitions(group_id, asked)
-        futures = self._client.list_consumer_group_offsets(
-            [request], require_stable=True, request_timeout=REQUEST_TIMEOUT_S
-        )
-        answer = _result(futures[group_id], f"group {group_id}")
-        offsets: dict[int, CommittedOffset | None] = dict.fromkeys(partitions)
-        for each in answer.topic_partitions or []:
-            if each.error is not None:
-                raise classify(each.error, place=f"group {group_id}, {topic}-{each.partition}")
-            if each.offset >= 0:
-                offsets[each.partition] = CommittedOffset(each.offset, each.metadata or "")
-        return offsets
+    def _expect(self, topic: str, partitions: Collection[int]) -> None:
+        """Raise BrokerError if one of these partitions does not exist."""
+        known = self._topics()
+        missing = set(partitions) - (known[topic].partitions.keys() if topic in known else set())
+        if missing:
+            raise BrokerError(f"there is no partition {min(missing)}", place=topic)
 
     def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         asked = [KafkaPartition(topic, partition, offset) for partition, offset in before.items()]

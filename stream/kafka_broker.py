@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 from stream.broker import EVENTS, Identity, Sink
 from stream.errors import InvariantError
 from stream.kafka_admin import KafkaAdmin
+from stream.kafka_committed import KafkaCommitted
 from stream.kafka_producer import KafkaProducer
 from stream.kafka_reader import KafkaReader
 from stream.kafka_settings import (
@@ -45,8 +46,10 @@ class KafkaBroker:
         self._source: KafkaSource | None = None
 
     def source(self) -> KafkaSource:
-        settings = source_settings(self._servers, self._identity.group_id, self._client)
-        self._source = KafkaSource(settings, self._identity.topics[EVENTS], self.admin())
+        group_id, topic = self._identity.group_id, self._identity.topics[EVENTS]
+        settings = source_settings(self._servers, group_id, self._client)
+        committed = KafkaCommitted(reader_settings(self._servers, self._client, group_id), topic)
+        self._source = KafkaSource(settings, topic, self.admin(), committed)
         return self._source
 
     def sink(self) -> Sink:

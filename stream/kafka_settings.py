@@ -40,6 +40,10 @@ _CONSUMER: Final[Settings] = {
     "fetch.queue.backoff.ms": 5,
     # Back-pressure: what is fetched and not yet polled.
     "queued.max.messages.kbytes": 64 * 2**10,
+    # A coordinator on a machine that hangs answers nothing and closes nothing. With the defaults (60 s, and
+    # 10 min) the group would have given this member up before it asks who the coordinator is now.
+    "socket.timeout.ms": int(REQUEST_TIMEOUT_S * 1000),
+    "coordinator.query.interval.ms": 5_000,
     # How long the broker may hold a fetch that finds nothing; the end of the log is known only after it.
     "fetch.wait.max.ms": 100,
 }
@@ -101,10 +105,12 @@ def source_settings(bootstrap_servers: str, group_id: str, client: Mapping[str, 
     return settings
 
 
-def reader_settings(bootstrap_servers: str, client: Mapping[str, Setting]) -> Settings:
-    """Return the settings of a consumer that reads one partition on its own."""
+def reader_settings(
+    bootstrap_servers: str, client: Mapping[str, Setting], group_id: str = "ebbtide-reader"
+) -> Settings:
+    """Return the settings of a consumer that joins no group; group_id: whose offsets it may look up."""
     alone = {key: value for key, value in client.items() if not key.startswith(("group.", "session."))}
-    return _consumer(bootstrap_servers, "ebbtide-reader", {**alone, **_READER})
+    return _consumer(bootstrap_servers, group_id, {**alone, **_READER})
 
 
 def _consumer(bootstrap_servers: str, group_id: str, client: Mapping[str, Setting]) -> Settings:

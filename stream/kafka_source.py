@@ -7,7 +7,7 @@ What the group assigns is not handed to librdkafka's fetcher until it is sought,
 Else it would look up the committed offset first (and wait for whoever holds it in a transaction), or begin
 to fetch from somewhere else; a seek in that state is refused, or undone by a look-up's late answer.
 
-Used from one thread, except for `committed` and `end_offsets`, which go through the admin client.
+Used from one thread, except for `committed` and `end_offsets`, which other clients answer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from stream.broker import CommittedOffset, GroupToken, Listener
 from stream.errors import BrokerError, InvariantError, RetriableError
 from stream.kafka_admin import KafkaAdmin
+from stream.kafka_committed import KafkaCommitted
 from stream.kafka_consumer import OUTSIDE_OF_LOG, consume, open_consumer, outside_of_log
 from stream.kafka_errors import classify, kafka_error
 from stream.kafka_records import Polled, sort, to_batch
@@ -37,10 +38,11 @@ _NOT_RUNNING: Final = (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS, KafkaErr
 class KafkaSource:
     """Implements `stream.broker.Source`."""
 
-    def __init__(self, settings: Settings, topic: str, admin: KafkaAdmin) -> None:
+    def __init__(self, settings: Settings, topic: str, admin: KafkaAdmin, committed: KafkaCommitted) -> None:
         self._topic = topic
         self._group_id = str(settings["group.id"])
         self._admin = admin
+        self._committed = committed
         self._positions: dict[int, int] = {}  # of what is assigned
         self._paused: set[int] = set()
         self._fetched: set[int] = set()  # handed to the fetcher
@@ -78,6 +80,7 @@ class KafkaSource:
         self._consumer.incremental_unassign([KafkaPartition(self._topic, each) for each in fetched])
         self._fetched -= fetched
         self._paused.difference_update(partitions)
+        self._committed.forget(partitions)
         for partition in partitions:
             del self._positions[partition]
 
@@ -99,6 +102,7 @@ class KafkaSource:
 
     def close(self) -> None:
         self._consumer.close()
+        self._committed.close()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -209,7 +213,7 @@ class KafkaSource:
         return self._admin.end_offsets(self._topic, partitions)
 
     def committed(self, partitions: Collection[int]) -> dict[int, CommittedOffset | None]:
-        return self._admin.committed(self._group_id, self._topic, partitions)
+        return self._committed.ask(partitions)
 
     def commit(self, offsets: Mapping[int, CommittedOffset]) -> None:
         places = to_places(self._topic, offsets)

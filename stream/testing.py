@@ -11,8 +11,9 @@
 
 What it shares with Kafka, and the contract suite compares: offsets with gaps where markers and aborted
 records lie, the last stable offset, fencing by epochs, transactions that time out, offsets that are pending,
-markers that arrive late, cooperative rebalances, members given up. What it leaves out: replicas, compaction,
-`read_uncommitted`, and the network; a call is done when it returns, unless a fault says otherwise.
+markers that arrive late, cooperative rebalances, members given up. What it leaves out: replicas,
+`read_uncommitted`, and the network; a call is done when it returns, unless a fault says otherwise. Retention
+and compaction happen when a test asks for them (`PartitionLog.truncate`, `compact`).
 
     testing_faults.py         what can go wrong, and the plan
     testing_log.py            one partition

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 #: Every fault by name. A point is where it may strike: the call, as `sink.commit`.
@@ -45,6 +45,7 @@ class FaultPlan:
 
     rates: probability a time of asking, by the fault's name; those not named never strike by chance.
     at: occurrences to strike for certain: {("crash_after", "sink.commit"): 3} is the third commit.
+    delays_ms: the first delays, before others are drawn.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class FaultPlan:
         seed: int = 0,
         rates: Mapping[str, float] | None = None,
         at: Mapping[tuple[str, str], int] | None = None,
+        delays_ms: Sequence[float] = (),
     ) -> None:
         self._chance = random.Random(seed)
         self._rates = dict(rates or {})
         self._at = dict(at or {})
+        self._delays_ms = list(reversed(delays_ms))
         if unknown := (self._rates.keys() | {fault for fault, _ in self._at}) - FAULTS.keys():
             raise ValueError(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
         self._asked: Counter[tuple[str, str]] = Counter()
@@ -77,6 +80,8 @@ class FaultPlan:
 
     def delay_ms(self) -> float:
         """Draw how late something is: mostly a little, sometimes far beyond every timeout."""
+        if self._delays_ms:
+            return self._delays_ms.pop()
         return DELAY_MS_MAX * self._chance.random() ** 4
 
     def below(self, limit: int) -> int:

@@ -3,8 +3,9 @@
 One Java process a node, each broker and controller at once, on free ports of the loopback, its log in a
 folder of its own. A node can be stopped cleanly, killed, frozen and started again, as a machine would be.
 
-Nothing outlives the program that started it: the kernel kills a node when its parent dies (Linux;
-elsewhere a normal exit still does), and `close` removes the folder.
+Nothing outlives the program that started it: the kernel kills a node when its parent dies (on Linux;
+elsewhere a normal exit still does), and `close` removes the folder, or else the next cluster to be started.
+Start clusters from the main thread, as the kernel takes the end of the starting thread for the parent's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from stream.errors import BrokerError, UsageError
+
+#: Of the folder's name; the program's process id follows.
+_PREFIX: Final = "ebbtide-kafka-"
 
 #: Any id will do: no two clusters here ever meet.
 _CLUSTER_ID: Final = "RWJidGlkZVRlc3RDbHVzdA"
@@ -61,7 +65,7 @@ appender.out.layout.pattern = %d %p %m (%c)%n
 """
 
 #: Small internal topics, as creating the default 50 partitions of each takes seconds; no wait for members
-#: to gather; a member may be declared dead sooner than a production group would want.
+#: to gather; a member may be declared dead, and a transaction swept up, sooner than in production.
 _SETTINGS: Final[Mapping[str, str]] = {
     "auto.create.topics.enable": "false",
     "group.consumer.min.heartbeat.interval.ms": "500",
@@ -69,6 +73,7 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "group.initial.rebalance.delay.ms": "0",
     "num.partitions": "4",
     "offsets.topic.num.partitions": "4",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "transaction.state.log.num.partitions": "4",
 }
 
@@ -170,7 +175,8 @@ class KafkaCluster:
         heap_mb_max: int = 512,
     ) -> None:
         command = _find_java(home, heap_mb_max)
-        self._folder = Path(tempfile.mkdtemp(prefix="ebbtide-kafka-"))
+        _sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         atexit.register(self.close)
         (self._folder / "log4j2.properties").write_text(_LOG4J)
         command.append(f"-Dlog4j2.configurationFile={self._folder / 'log4j2.properties'}")
@@ -224,6 +230,24 @@ class KafkaCluster:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _sweep() -> None:
+    """Remove the folders of programs that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and not _lives(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _find_java(home: Path, heap_mb_max: int) -> list[str]:

@@ -123,6 +123,19 @@ class PartitionLog:
         for column in self._columns():
             del column[:gone]
 
+    def compact(self, before: int, *, keep_nulls: bool = True) -> None:
+        """Drop what a later record of the same key replaces, as the cleaner of a compacted topic does.
+
+        It looks at offsets below `before` and the last stable offset only. A null that is a key's last record
+        stays for readers that are behind, until the cleaner drops it too (`delete.retention.ms`).
+        """
+        stop = bisect_left(self._offsets, min(before, self.stable_end()))
+        last = {key: i for i, key in enumerate(self._keys[:stop])}
+        kept = [i for i in last.values() if keep_nulls or self._values[i] is not None]
+        kept.sort()
+        for column in self._columns():
+            column[:stop] = [column[i] for i in kept]
+
     def _columns(self) -> Sequence[list]:  # type: ignore[type-arg]  # of six element types
         return (
             self._offsets,

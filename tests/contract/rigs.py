@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import uuid4
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 
 from stream.broker import Broker, CommittedOffset, Identity, Source, Topic
 from stream.clock import VirtualClock
+from stream.errors import RetriableError
 from stream.kafka_broker import KafkaBroker
 from stream.records import Output, RecordBatch
 from stream.testing import MemoryBroker, MemoryClient
+from stream.testing_kafka import KafkaCluster
 from tests.kafka.broker import shared_kafka
+
+T = TypeVar("T")
 
 #: A wait is so many polls of so many seconds; on a broker that works it is over after a few.
 POLLS_MAX = 600
@@ -51,22 +55,24 @@ class MemoryRig:
 
 
 class KafkaRig:
-    """Apache Kafka; `client` chooses the group protocol."""
+    """Apache Kafka, the run's own unless another is given; `client` chooses the group protocol."""
 
-    def __init__(self, name: str, client: Mapping[str, str]) -> None:
+    def __init__(self, name: str, client: Mapping[str, str], cluster: KafkaCluster | None = None) -> None:
         self.name = name
-        self._servers = shared_kafka().bootstrap_servers
+        self.servers = (cluster or shared_kafka()).bootstrap_servers
         self._client = client
 
-    def topic(self, partitions: int = 1, configs: Mapping[str, str] | None = None) -> str:
+    def topic(
+        self, partitions: int = 1, configs: Mapping[str, str] | None = None, replication: int = 1
+    ) -> str:
         name = f"topic-{uuid4().hex[:12]}"
         admin = self.connect(Identity("", "", {})).admin()
-        admin.create([Topic(name, partitions, 1, configs or {})])
+        again(lambda: admin.create([Topic(name, partitions, replication, configs or {})]))
         wait_until(lambda: admin.describe([name])[name] is not None, lambda: None)
         return name
 
     def connect(self, identity: Identity) -> KafkaBroker:
-        return KafkaBroker(self._servers, identity, self._client)
+        return KafkaBroker(self.servers, identity, self._client)
 
 
 class MockRig:
@@ -109,7 +115,7 @@ class Member:
 
     def on_assign(self, partitions: Sequence[int]) -> None:
         self.assigned.append(list(partitions))
-        committed = self.source.committed(partitions)
+        committed = committed_of(self.source, partitions)
         for partition in partitions:
             start = committed[partition] or CommittedOffset(0)
             self.source.seek(partition, start.offset)
@@ -132,6 +138,21 @@ class Member:
 
     def offsets(self, partition: int) -> list[int]:
         return [offset for batch in self.batches if batch.partition == partition for offset in batch.offsets]
+
+
+def committed_of(source: Source, partitions: Sequence[int] = (0,)) -> dict[int, CommittedOffset | None]:
+    """Return what the group has committed, once that is decided."""
+    return again(lambda: source.committed(partitions))
+
+
+def again(call: Callable[[], T]) -> T:
+    """Make a call as often as the broker asks for it, and return what it returns."""
+    for _ in range(POLLS_MAX):
+        try:
+            return call()
+        except RetriableError:
+            time.sleep(POLL_S)
+    raise AssertionError("the broker asks for the same call again and again")
 
 
 def wait_until(reached: Callable[[], bool], step: Callable[[], object]) -> None:
@@ -161,7 +182,3 @@ def read_all(broker: Broker, topic: str, partition: int = 0, start: int = 0) -> 
 
 def outputs(role: str, *values: bytes, partition: int = 0) -> list[Output]:
     return [Output(role, partition, b"key", value, [("id", value)]) for value in values]
-
-
-def admin_of(servers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": servers})

@@ -52,6 +52,6 @@ def test_what_is_not_there_or_not_possible_is_refused(rig: Rig) -> None:
     admin = rig.connect(identity("")).admin()
     with pytest.raises(BrokerError):
         admin.configure("no-such-topic", {"cleanup.policy": "compact"})
-    with pytest.raises(BrokerError):
+    with pytest.raises(BrokerError, match="there is no partition 7"):
         admin.ranges(rig.topic(2), [7])
     assert admin.describe([]) == {}
