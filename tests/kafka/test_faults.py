@@ -18,6 +18,7 @@ from stream.errors import BrokerError, FencedError, RetriableError
 from stream.kafka_broker import KafkaBroker
 from tests.contract.rigs import (
     POLL_S,
+    POLLS_MAX,
     KafkaRig,
     Member,
     committed_of,
