@@ -74,7 +74,7 @@ def test_extra_bias_moves_items_and_minus_infinity_withdraws_them(scorer: Scorer
 
 def test_excluded_items_make_room_for_the_next(scorer: Scorer) -> None:
     query = queries(100, 8)
-    scores, items = scorer.top(query, 12)
+    _, items = scorer.top(query, 12)
     exclude = items[:, [4, 0]].copy()
     exclude[3] = -1
     _, left = scorer.top(query, 10, exclude=exclude)
@@ -93,7 +93,7 @@ def test_too_few_items_leave_the_rest_of_the_row_empty(scorer: Scorer) -> None:
 
 
 def test_k_may_be_larger_than_the_catalogue(scorer: Scorer) -> None:
-    scores, items = scorer.top(queries(1, 8), ITEMS + 5)
+    _, items = scorer.top(queries(1, 8), ITEMS + 5)
     assert sorted(items[0, :ITEMS]) == list(range(ITEMS))
     assert (items[0, ITEMS:] == -1).all()
 

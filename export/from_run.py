@@ -1,0 +1,63 @@
+"""From a run folder to a bundle: which numbers of the model become which table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from export.parity import History, Parity, prove
+from export.write import Contents, write_bundle
+from models.dataset import Sequences
+from models.run import Run
+from models.train import log_share
+from stream.bundle import Bundle
+
+#: An unknown item enters as nothing: it must not be taken for one that is known. The row for none is the
+#: same.
+OOV_ROWS = 1
+
+
+def export_run(
+    run: Run, path: Path, real: Sequence[History] = (), *, half: bool = False, overwrite: bool = False
+) -> tuple[Bundle, Parity]:
+    """Write the bundle of a run once it is proved equal to the model. Raises ParityError if it is not."""
+    model = run.model
+    with torch.no_grad():
+        rows, bias = (part.numpy() for part in model.items())
+    oov = np.zeros((OOV_ROWS + 1, rows.shape[1]), np.float32)
+    oov[-1] = rows[-1]
+    contents = Contents(
+        model=model,
+        item_ids=run.item_ids,
+        items=rows[:-1],
+        item_bias=bias,
+        item_prior=log_share(np.array(run.sold, np.float32)),
+        oov=oov,
+        kinds=run.kinds,
+        similarity=model.config.similarity,
+        metrics=run.record.metrics,
+        half=half,
+    )
+    proved: list[Parity] = []
+    bundle = write_bundle(
+        path, contents, lambda bundle: proved.append(prove(model, bundle, real)), overwrite=overwrite
+    )
+    return bundle, proved[0]
+
+
+def longest_histories(run: Run, data: Sequences, count: int) -> list[History]:
+    """Return the longest real sequences of the data, as the model takes them in."""
+    with torch.no_grad():
+        rows = run.model.items()[0].numpy()
+    columns = data.column(run.model.config.step_features)
+    longest = np.argsort(data.start[:-1] - data.start[1:], kind="stable")[:count]
+    histories = []
+    for user in longest.tolist():
+        events = slice(data.start[user], data.start[user + 1])
+        item = data.item[events]
+        known = np.where(item < len(run.item_ids), item, -1)
+        histories.append(History(f"real user {user}", rows[known], data.features[events][:, columns]))
+    return histories

@@ -1,0 +1,120 @@
+"""The run folder: what a second person needs to train the same model, and what an export needs.
+
+recipe.json     the recipe as it was used, overrides included
+record.json     data and their hash, the span, versions, the machine's threads, how the loss fell
+items.json      the item ids in the order of the table, and the item encoder's fields
+model.pt        weights and the recommender's config
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from models.dataset import Sequences
+from models.recipe import Recipe
+from models.recommender import Recommender, RecommenderConfig
+from models.train import Described, count_sales
+from stream.errors import UsageError
+
+RECIPE, RECORD, ITEMS, MODEL = "recipe.json", "record.json", "items.json", "model.pt"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Where a model comes from."""
+
+    input: str
+    input_sha256: str
+    items: str | None
+    items_sha256: str | None
+    config: str
+    until_ms: int | None
+    users: int
+    events: int
+    seconds: float
+    loss: list[float]  # by epoch
+    environment: dict[str, str]
+    metrics: dict[str, Any] = {}
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A finished run, read back."""
+
+    recipe: Recipe
+    record: Record
+    item_ids: list[str]
+    kinds: list[str]
+    sold: list[int]  # [I] sales at training
+    model: Any  # Recommender; a torch module is nothing msgspec knows
+
+
+class _Items(msgspec.Struct, frozen=True):
+    item_ids: list[str]
+    kinds: list[str]
+    sold: list[int]
+
+
+def environment() -> dict[str, str]:
+    packages = {name: version(name) for name in ("ebbtide", "torch", "numpy")}
+    return packages | {"python": platform.python_version(), "threads": str(torch.get_num_threads())}
+
+
+def save_run(folder: Path, model: Recommender, data: Sequences, recipe: Recipe, record: Record) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    sold = count_sales(data).astype(int).tolist()
+    _write(folder / RECIPE, recipe)
+    _write(folder / RECORD, record)
+    (folder / ITEMS).write_bytes(msgspec.json.encode(_Items(data.item_ids, data.kinds, sold)))
+    described = (model.items.codes, model.items.floats)
+    checkpoint = {"config": model.config.asdict(), "weights": model.state_dict(), "described": described}
+    torch.save(checkpoint, folder / MODEL)
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run back. Raises UsageError if the folder holds none."""
+    try:
+        items = msgspec.json.decode((folder / ITEMS).read_bytes(), type=_Items)
+        recipe = msgspec.json.decode((folder / RECIPE).read_bytes(), type=Recipe)
+        record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
+        checkpoint = torch.load(folder / MODEL, weights_only=True)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UsageError(
+            f"holds no finished run: {error}", place=str(folder), remedy="name a folder that `fit` wrote"
+        ) from error
+    model = Recommender(msgspec.convert(checkpoint["config"], RecommenderConfig))
+    model.load_state_dict(checkpoint["weights"])
+    codes, floats = checkpoint["described"]
+    if codes is not None:
+        model.items.describe(codes.numpy(), floats.numpy())
+    return Run(recipe, record, items.item_ids, items.kinds, items.sold, model.eval())
+
+
+def add_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """Note what was measured in the run's record; an export carries it into the manifest."""
+    record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
+    _write(folder / RECORD, msgspec.structs.replace(record, metrics=record.metrics | metrics))
+
+
+def describe(item_ids: Sequence[str], catalogue: dict[str, Any], recipe: Recipe) -> Described | None:
+    """Return the catalogue as the item encoder takes it, None if the recipe names no attributes."""
+    from models.items.fit import fit_features
+
+    if not recipe.attributes:
+        return None
+    attributes = [catalogue.get(item_id) or {} for item_id in item_ids]
+    if recipe.attributes != ["*"]:
+        attributes = [
+            {name: given[name] for name in recipe.attributes if name in given} for given in attributes
+        ]
+    features = fit_features(attributes, text=recipe.text)
+    return Described(features, *features.encode(attributes))
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
