@@ -122,7 +122,9 @@ class Partition:
         self.emitter = emit.Emitter(topic, partition)
         self._decoder = decoder
         self._now_s = (clock or SystemClock()).monotonic_s
-        self._timers_max = config.worker.timers_max
+        self.timers_max = config.worker.timers_max
+        #: A restore replays without outputs, and without states that a new bundle will begin anew.
+        self.quiet, self.encoding = False, True
         self._features = len(model.feature_names) if model else 0
         self._events_max = 0
         self._folded = allocate(0, 0, 0)
@@ -161,13 +163,22 @@ class Partition:
 
     def advance(self, offset: int, watermark: int) -> Iterator[Slice]:
         """Move the watermark before the record at `offset` without an event: an idle step."""
-        empty = self._decoder.decode(RecordBatch(self.topic, self.partition, [], [], [], [], []))
-        writer = Writer(self, RecordBatch(self.topic, self.partition, [], [], [], [], []), empty, Tally())
-        self._ring(empty.events, offset, watermark, writer)
+        decoded, writer = self._nothing()
+        self._ring(decoded.events, offset, watermark, writer)
         yield writer.slice(0, offset)
+        yield from self.ring_on(offset)
+
+    def ring_on(self, offset: int) -> Iterator[Slice]:
+        """Ring the timers that are still due; `offset` is that of the next record."""
+        decoded, writer = self._nothing()
         while self.ringing:
-            self._fold(empty.events, 0, 0, writer)
+            self._fold(decoded.events, 0, 0, writer)
             yield writer.slice(0, offset)
+
+    def _nothing(self) -> tuple[Decoded, Writer]:
+        records = RecordBatch(self.topic, self.partition, [], [], [], [], [])
+        decoded = self._decoder.decode(records)
+        return decoded, Writer(self, records, decoded, Tally())
 
     @property
     def ringing(self) -> bool:
@@ -183,7 +194,7 @@ class Partition:
         try:
             with self.timed("fold", writer.tally):
                 reached = core.fold(
-                    self.rules, part, table.users, table.undo, table.clock, folded, start, self._timers_max
+                    self.rules, part, table.users, table.undo, table.clock, folded, start, self.timers_max
                 )
             self._finish(folded, writer, start, reached)
         except FloatingPointError:
@@ -195,7 +206,7 @@ class Partition:
         folded = self._room(events, 0)
         table = self.table
         core.advance(
-            self.rules, table.users, table.undo, table.clock, folded, offset, watermark, self._timers_max
+            self.rules, table.users, table.undo, table.clock, folded, offset, watermark, self.timers_max
         )
         self._finish(folded, writer, 0, 0)
 
@@ -210,7 +221,7 @@ class Partition:
 
     def _room(self, events: EventBatch, count: int) -> Folded:
         """Return empty buffers for `count` events, growing them and the table if need be."""
-        self.table.reserve(count, len(events.user_bytes), self._timers_max)
+        self.table.reserve(count, len(events.user_bytes), self.timers_max)
         if count > self._events_max or not len(self._folded.effects):
             self._events_max = max(count, self._events_max)
             self._folded = allocate(self._events_max, self._events_max + EFFECTS_MIN, self._features)
@@ -220,16 +231,17 @@ class Partition:
     def _finish(self, folded: Folded, writer: Writer, start: int, reached: int) -> None:
         """Encode, score and emit what a fold call asked for."""
         lists: list[RankedList] = []
-        if self.model is not None:
+        if self.model is not None and self.encoding:
             with self.timed("encode", writer.tally):
                 states = run_waves(self.table.users, folded, self.model.step)
                 if self.rules.model_risk:
                     self._set_risk(folded)
-            if len(states):
+            if len(states) and not self.quiet:
                 with self.timed("score", writer.tally):
                     lists = self.model.rank(self._reads(folded, states))
-        with self.timed("emit", writer.tally):
-            writer.write(folded, start, reached, lists)
+        if not self.quiet:
+            with self.timed("emit", writer.tally):
+                writer.write(folded, start, reached, lists)
 
     def _set_risk(self, folded: Folded) -> None:
         """Let the hazard head say how long each of the stepped users may stay silent."""

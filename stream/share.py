@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from stream import idle, journal
 from stream.broker import Broker, CommittedOffset, Source
 from stream.clock import Clock
+from stream.commits import Commits
 from stream.config import Config
 from stream.core.table import Savepoint
 from stream.engine import Slice
-from stream.idle import Idle
+from stream.errors import InvariantError, StateError
 from stream.phases import Act, Happening, Passage, Phase
 from stream.records import Output, RecordBatch
+from stream.restore import Restore
 from stream.workshop import Workshop
 
+#: Records that a restore reads before other partitions have their turn.
+RESTORE_RECORDS: Final = 10_000
 #: Rows copied for undo that make a commit come ahead of its interval: some 350 MB at 1.7 KB a row.
 UNDO_ROWS_MAX: Final = 200_000
 
@@ -40,10 +45,13 @@ class Share:
         self.next_offset = 0
         self.committed_offset = 0
         self.lag = 0
-        self.changed = False
+        self._folded = False  # since the last commit
         self._passage = Passage(f"{source.topic}-{partition}")
         self._config, self._broker, self._source, self._clock = config, broker, source, clock
-        self._idle = Idle(config, f"{source.topic}-{partition}")
+        self._workshop = workshop
+        self._restore: Restore | None = None
+        self._commits: Commits | None = None
+        self._idle = idle.Idle(config, f"{source.topic}-{partition}")
         self._silent_since_ms = clock.now_ms()
         self._savepoint: Savepoint = self.engine.table.savepoint()
 
@@ -54,31 +62,67 @@ class Share:
     @property
     def progress(self) -> str:
         """How far the restore is, in words."""
-        return "reading the committed state"
+        return str(self._restore.progress) if self._restore else "waiting for its turn"
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the restore can do nothing before some time has passed."""
+        return self._restore is not None and self._restore.waiting
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to commit: records that were folded, or rows that no snapshot holds."""
+        return self._folded or (self._commits is not None and self._commits.owing)
 
     @property
     def undo_is_full(self) -> bool:
         return int(self.engine.table.users.counts[0].undo) >= UNDO_ROWS_MAX
 
     def restore_some(self) -> bool:
-        """Take a step of the restore; return whether the partition is live now."""
-        committed = self._source.committed([self.partition])[self.partition]
-        admin = self._broker.admin()
-        start = admin.ranges(self._source.topic, [self.partition])[self.partition].start
-        admin.close()
-        self.next_offset = self.committed_offset = start if committed is None else committed.offset
-        self._passage.move(Happening.LOADED)
+        """Take a step of the restore; return whether the partition is live now. Then comes `begin`.
+
+        Raises RetriableError, and StateError if committed state and log do not fit together.
+        """
+        self._passage.expect(Act.RESTORE)
+        if self._restore is None:
+            self._restore = self._new_restore()
+        restored = self._restore.step(RESTORE_RECORDS)
+        if self._restore.loaded and self.phase is Phase.RESTORING:
+            self._passage.move(Happening.LOADED)
+        standing = self._restore.standing
+        if not restored or standing is None:
+            return False
         self._passage.move(Happening.CAUGHT_UP)
+        self._commits = Commits(self.engine, self._workshop.format, standing)
+        self.next_offset = self.committed_offset = standing.offset
+        self.engine.table.commit()
+        self._savepoint = self.engine.table.savepoint()
         return True
+
+    def _new_restore(self) -> Restore:
+        topic = self._source.topic
+        found = self._broker.admin().describe([topic])[topic]
+        if found is None:
+            raise StateError(f"the topic {topic} is gone", remedy="create it with `ebbtide topics --create`")
+        return Restore(
+            self.engine,
+            self._workshop.format,
+            self._config,
+            self._broker,
+            self._source,
+            self._clock,
+            partitions=found.partitions,
+        )
+
+    def begin(self) -> Iterator[Slice]:
+        """Finish what the last commit cut short, before the first record after it."""
+        return self._note(self._live.begin())
 
     def apply(self, records: RecordBatch) -> Iterator[Slice]:
         """Fold records; every slice leaves the share ready for a commit."""
         self._passage.expect(Act.FOLD)
         self._silent_since_ms = self._clock.now_ms()
-        for part in self.engine.apply(records):
-            self.next_offset = part.next_offset
-            self.changed = True
-            yield part
+        return self._note(self.engine.apply(records))
 
     def advance_idle(self, source: Source, clock: Clock) -> Iterator[Slice]:
         """Let event time follow the wall clock if the partition is silent and a deadline is due."""
@@ -88,30 +132,45 @@ class Share:
         watermark = self._idle.due(self.engine, self._silent_since_ms, now_ms)
         if watermark is None or source.end_offsets([self.partition])[self.partition] > self.next_offset:
             return
-        for part in self.engine.advance(self.next_offset, watermark):
+        for part in self._note(self._live.apply(journal.Idle(self.next_offset, watermark))):
             self._idle.alerted(part.tally.alerts["opened"], now_ms)
-            self.changed = True
             yield part
+
+    def _note(self, parts: Iterator[Slice]) -> Iterator[Slice]:
+        for part in parts:
+            self.next_offset = part.next_offset
+            self._folded = True
+            yield part
+
+    @property
+    def _live(self) -> Commits:
+        if self._commits is None:
+            raise InvariantError("the partition is not restored", place=f"partition {self.partition}")
+        return self._commits
 
     def prepare_commit(self) -> tuple[list[Output], CommittedOffset]:
         """Return what joins the transaction: snapshot rows, the commit record, and the offset."""
         self._passage.expect(Act.COMMIT)
-        return [], CommittedOffset(self.next_offset)
+        return self._live.prepare(self.next_offset, self._config.worker.snapshot_rows_max)
 
     def confirm_commit(self) -> None:
         """The transaction is committed: forget the way back."""
+        self._live.confirm()
         self.engine.table.commit()
         self._savepoint = self.engine.table.savepoint()
         self.committed_offset = self.next_offset
-        self.changed = False
+        self._folded = False
 
     def undo(self) -> None:
-        """The transaction is aborted: put every row back as it was at the last commit."""
+        """The transaction is aborted: put every row back as it was at the last commit. Then comes `begin`."""
+        self._live.cancel()
         self.engine.table.rollback(self._savepoint)
         self.next_offset = self.committed_offset
-        self.changed = False
+        self._folded = False
 
     def close(self) -> None:
         """Let go of the rows."""
+        if self._restore is not None:
+            self._restore.close()
         if self.phase is not Phase.GONE:
             self._passage.move(Happening.LOST)

@@ -134,7 +134,7 @@ class Worker:
         log.warning("intake %s at users_max", "pauses" if full else "goes on")
 
     def _poll(self) -> Sequence[RecordBatch]:
-        busy = any(share.phase in (Phase.RESTORING, Phase.REPLAYING) for share in self.shares.values())
+        busy = any(share.phase is not Phase.LIVE and not share.waiting for share in self.shares.values())
         with self.observer.stage("poll"):
             try:
                 return self.source.poll(self.config.worker.batch_records_max, 0.0 if busy else self._wait_s())
@@ -168,7 +168,13 @@ class Worker:
 
     def _restore(self) -> None:
         for share in list(self.shares.values()):
-            if share.phase in (Phase.RESTORING, Phase.REPLAYING) and share.restore_some():
+            if share.phase not in (Phase.RESTORING, Phase.REPLAYING):
+                continue
+            with suppress(RetriableError):  # not decided or not there yet: the next turn asks again
+                if not share.restore_some():
+                    continue
+                for part in share.begin():
+                    self._produce(share, part)
                 self.source.seek(share.partition, share.next_offset)
                 if not self._full:
                     self.source.resume([share.partition])
@@ -223,6 +229,8 @@ class Worker:
         for share in self.shares.values():
             if share.phase is Phase.LIVE:  # what was polled and not applied is to be polled again, too
                 share.undo()
+                for part in share.begin():
+                    self._produce(share, part)
                 self.source.seek(share.partition, share.next_offset)
 
     def _start_over(self, error: FencedError) -> None:
@@ -235,6 +243,7 @@ class Worker:
         self._open_sink()
         for partition in list(self.shares):
             self.source.pause([partition])
+            self.shares[partition].close()
             self.shares[partition] = self._new_share(partition)
 
     def _open_sink(self) -> None:

@@ -9,6 +9,7 @@ from stream.config import Config
 from stream.engine import Partition
 from stream.items import ItemTable
 from stream.model import Model, bundle_contexts
+from stream.snapshot_format import SnapshotFormat
 
 
 class Workshop:
@@ -18,6 +19,7 @@ class Workshop:
         self.config = config
         self.items = ItemTable(bundle.item_ids if bundle else ())
         self.model = Model(bundle, config, self.items) if bundle else None
+        self.format = SnapshotFormat(config, self.items)
         self.decoder = Decoder(
             config.events.kinds,
             self.items,

@@ -74,12 +74,14 @@ from stream.core.users import (
     touch,
 )  # fmt: skip
 
-#: Event time of one partition. `offset` is that of the record or journal entry applied last; the counters say
-#: how many outputs of each kind it has had, for the outputs' ids; `fresh` is the earliest time from which a
-#: deadline set by a step of this call could be due (model risk only).
+#: Event time of one partition, and how far it has come. `applied` counts the records and journal entries that
+#: were applied: log and journal decide it, so it tells exactly which of them a row holds. `offset` is that of
+#: the last; the counters say how many outputs of each kind that offset has had, for the outputs' ids. `fresh`
+#: is the earliest time from which a deadline set by a step of this call could be due (model risk only).
 CLOCK: Final = np.dtype(
     [(name, "i8") for name in (
-        "watermark", "event_time_max", "offset", "ringing", "transitions", "alerts", "lists", "fresh",
+        "watermark", "event_time_max", "applied", "offset", "ringing", "transitions", "alerts", "lists",
+        "fresh",
     )]
 )  # fmt: skip
 
@@ -163,7 +165,10 @@ def advance(
 
 @leaf
 def begin(clock: Any, offset: int) -> None:
-    """Count the outputs of this offset. An idle step before a record counts on into the record's own."""
+    """Start on the next record or journal entry. An entry has the offset of the record that comes after it:
+    the two share it, and the numbering of its outputs.
+    """
+    clock.applied += 1
     if clock.offset != offset:
         clock.offset = offset
         clock.transitions = 0
@@ -210,12 +215,12 @@ def apply(
     watermark: int,
 ) -> int:
     """Apply event i to its user (steps 1 to 3) and return its status."""
-    if slot != NO_SLOT and users.marks[slot].through > batch.offset[i]:
+    if slot != NO_SLOT and users.marks[slot].through >= clock.applied:
         return ACCEPTED  # restore: the row holds this event already
     role = rules.roles[batch.kind[i]]
     if role == CONTACT:
         if slot != NO_SLOT:
-            touch(users, undo, slot, clock.offset)
+            touch(users, undo, slot, clock.applied)
             windows.count_event(
                 rules,
                 users.heads[slot],
@@ -234,9 +239,9 @@ def apply(
     if slot == NO_SLOT:
         start, stop = batch.user_start[i], batch.user_start[i + 1]
         hash_ = fnv1a(batch.user_bytes, start, stop)
-        slot = create(users, undo, rules, batch.user_bytes, start, stop, hash_, clock.offset)
+        slot = create(users, undo, rules, batch.user_bytes, start, stop, hash_, clock.applied)
     else:
-        touch(users, undo, slot, clock.offset)
+        touch(users, undo, slot, clock.applied)
     if event_id != np.uint64(0):
         remember_event(users, slot, event_id)
     engage(rules, batch, users, clock, out, i, slot, watermark)
@@ -302,11 +307,20 @@ def keep_rhythm(rules: Rules, row: Any, t: int, gap: int, first: bool) -> bool:
     if not first and gap >= rules.visit_gap_ms:
         row.gaps += 1
         row.gap_mean += (gap - row.gap_mean) / min(row.gaps, RHYTHM_GAPS_MAX)
-        if row.gaps >= RHYTHM_GAPS_MIN and not rules.model_risk:
-            after = np.int64(rules.cadence * row.gap_mean)
-            row.at_risk_after = min(max(after, rules.at_risk_min_ms), rules.at_risk_max_ms)
+        row.at_risk_after = find_rhythm(rules, row)
     row.last_event_time = t
     return started
+
+
+@leaf
+def find_rhythm(rules: Rules, row: Any) -> Any:
+    """How long the user may stay silent by the own rhythm; a model's word stands."""
+    if rules.model_risk:
+        return row.at_risk_after
+    if row.gaps < RHYTHM_GAPS_MIN:
+        return rules.at_risk_default_ms
+    after = np.int64(rules.cadence * row.gap_mean)
+    return min(max(after, rules.at_risk_min_ms), rules.at_risk_max_ms)
 
 
 @leaf
@@ -330,18 +344,22 @@ def count_totals(row: Any, t: int, first: bool, late: bool, converts: bool) -> b
 
 @leaf
 def set_deadline(rules: Rules, users: Users, slot: int) -> None:
+    users.rows[slot].deadline = find_deadline(rules, users.rows[slot], users.rows[slot].at_risk_after)
+    schedule(users, slot)
+
+
+@leaf
+def find_deadline(rules: Rules, row: Any, at_risk_after_ms: int) -> int:
     """The one deadline that the user's state and last event give."""
-    row = users.rows[slot]
     if row.lifecycle < AT_RISK:
-        after = row.at_risk_after
+        after = at_risk_after_ms
     elif row.lifecycle == AT_RISK:
         after = rules.dormant_after_ms
     elif row.lifecycle == DORMANT:
         after = rules.churned_after_ms
     else:
         after = rules.forget_after_ms
-    row.deadline = row.last_event_time + after
-    schedule(users, slot)
+    return row.last_event_time + after
 
 
 @leaf
@@ -361,7 +379,7 @@ def own_silence(
 ) -> int:
     """Ring the user's own deadlines ≤ t; return the slot, or NO_SLOT if that was the end of the row."""
     while users.rows[slot].deadline <= t:
-        touch(users, undo, slot, clock.offset)
+        touch(users, undo, slot, clock.applied)
         if fall_silent(rules, users, clock, out, i, slot) == FORGOTTEN:
             return NO_SLOT
     return slot
@@ -383,7 +401,7 @@ def rings(rules: Rules, users: Users, clock: Any) -> bool:
 def ring_timers(rules: Rules, users: Users, undo: Undo, clock: Any, out: Folded, timers_max: int) -> bool:
     """Ring every deadline ≤ watermark, smallest (deadline, user) first; return whether all have rung."""
     if users.counts[0].held > 0:
-        release_held(users, clock.offset)
+        release_held(users, clock.applied)
     if rules.model_risk and clock.watermark >= clock.fresh:
         return False
     n = out.n[0]
@@ -393,20 +411,25 @@ def ring_timers(rules: Rules, users: Users, undo: Undo, clock: Any, out: Folded,
         slot = next_due(users, clock.watermark)
         if slot == NO_SLOT:
             break
-        if users.marks[slot].through > clock.offset:  # restore: the row is ahead of the replay
-            users.held[users.counts[0].held] = slot
-            users.counts[0].held += 1
-            continue
-        n.timers += 1
-        touch(users, undo, slot, clock.offset)
-        state = fall_silent(rules, users, clock, out, BY_TIMER, slot)
-        if state == FORGOTTEN:
-            continue
-        raise_alert(users, clock, out, slot, state)
-        if state == AT_RISK and rules.win_back and rules.model:
-            win_back(rules, users, clock, out, slot)
+        if users.marks[slot].through > clock.applied:  # restore: the row is ahead of the replay
+            hold(users, slot)
+        else:
+            ring(rules, users, undo, clock, out, slot)
     clock.ringing = 0
     return True
+
+
+@kernel
+def ring(rules: Rules, users: Users, undo: Undo, clock: Any, out: Folded, slot: int) -> None:
+    """Ring the timer of one user whose deadline is due."""
+    out.n[0].timers += 1
+    touch(users, undo, slot, clock.applied)
+    state = fall_silent(rules, users, clock, out, BY_TIMER, slot)
+    if state == FORGOTTEN:
+        return
+    raise_alert(users, clock, out, slot, state)
+    if state == AT_RISK and rules.win_back and rules.model:
+        win_back(rules, users, clock, out, slot)
 
 
 @kernel
@@ -592,14 +615,21 @@ def set_risk(
             set_deadline(rules, users, slots[j])
 
 
+@leaf
+def hold(users: Users, slot: int) -> None:
+    """Keep the slot's timer until the replay has caught up with its row."""
+    users.held[users.counts[0].held] = slot
+    users.counts[0].held += 1
+
+
 @kernel
-def release_held(users: Users, offset: int) -> None:
+def release_held(users: Users, applied: int) -> None:
     """Put the timers back of the rows that the replay has caught up with."""
     counts = users.counts[0]
     kept = 0
     for j in range(counts.held):
         slot = users.held[j]
-        if users.marks[slot].through > offset:
+        if users.marks[slot].through > applied:
             users.held[kept] = slot
             kept += 1
         elif users.rows[slot].live:

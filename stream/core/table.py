@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from stream.core.compiled import copy, kernel
+from stream.core.dirty import rewind_dirty
 from stream.core.events import NEVER
 from stream.core.fold import new_clock
 from stream.core.rules import DEDUP_IDS, RECENT_ITEMS, Rules
@@ -136,6 +137,7 @@ class UserTable:
         bury_undone(self.users, self.undo, savepoint.undo)
         self.users.counts[0].undo = savepoint.undo
         self.clock[:] = savepoint.clock
+        rewind_dirty(self.users, int(self.clock[0].applied))
 
     def commit(self) -> None:
         """Forget the way back, and let go of the slots of users who are gone."""

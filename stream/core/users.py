@@ -63,8 +63,9 @@ MARK: Final = np.dtype(
     [
         ("stamp", "i8"),  # the fold call that touched the slot last
         ("scheduled", "i8"),  # earliest time in the heap for this slot
-        ("dirty_since", "i8"),  # offset of the first change that no snapshot holds, NEVER if clean
-        ("through", "i8"),  # restore: the row holds everything below this offset
+        ("dirty_since", "i8"),  # the record or entry (`applied`) of the first change that no snapshot holds
+        ("through", "i8"),  # restore: the row holds all records and entries up to this one
+        ("grave", "i8"),  # of a user who is gone: when a snapshot said so first, 0 if none has
         ("heap_entries", "i4"),
         ("steps", "i4"),  # encoder steps in the fold call `stamp`
     ],
@@ -175,7 +176,7 @@ def remember_row(users: Users, undo: Undo, slot: int) -> None:
 
 
 @leaf
-def touch(users: Users, undo: Undo, slot: int, offset: int) -> None:
+def touch(users: Users, undo: Undo, slot: int, applied: int) -> None:
     """Copy the row if this fold call has not touched it yet, and note the change for the snapshot."""
     counts = users.counts[0]
     mark = users.marks[slot]
@@ -185,14 +186,14 @@ def touch(users: Users, undo: Undo, slot: int, offset: int) -> None:
         if counts.keep_undo:
             remember_row(users, undo, slot)
     if counts.keep_dirty and mark.dirty_since == NEVER:
-        mark.dirty_since = offset
+        mark.dirty_since = applied
         users.dirty[(counts.dirty_first + counts.dirty) % len(users.dirty)] = slot
         counts.dirty += 1
 
 
 @kernel
 def create(
-    users: Users, undo: Undo, rules: Rules, data: Bytes, start: int, stop: int, hash_: np.uint64, offset: int
+    users: Users, undo: Undo, rules: Rules, data: Bytes, start: int, stop: int, hash_: np.uint64, applied: int
 ) -> int:
     """Take a slot for a new user, in the state `none`, and return it."""
     counts = users.counts[0]
@@ -202,7 +203,7 @@ def create(
     else:
         slot = counts.slots
         counts.slots += 1
-    touch(users, undo, slot, offset)
+    touch(users, undo, slot, applied)
     row = users.rows[slot]
     row.hash = hash_
     row.id_start = counts.ids
