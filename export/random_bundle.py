@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +48,7 @@ def random_bundle(
 
     kinds: event kinds. contexts: names of context entries with their words. items: their ids, or how many.
     attributes: of each item, for a bundle with an item encoder. options: further fields of the model's
-    config, as `similarity`, `hazard_bins_ms` or `rerank_hidden`.
+    config, as `step_features`, `similarity`, `hazard_bins_ms` or `rerank_hidden`.
     """
     contexts = contexts or {}
     item_ids = [f"item-{i}" for i in range(items)] if isinstance(items, int) else list(items)
@@ -58,13 +58,11 @@ def random_bundle(
     config = RecommenderConfig(
         items=len(item_ids),
         embedding_size=embedding_size,
-        step_features=(*(f"kind={kind}" for kind in kinds), "gap_log", "hour_sin", "hour_cos", "value_log"),
-        context_features=("weekday_sin", "weekday_cos", *(f"context.{name}" for name in contexts)),
         encoder=encoder,
         encoder_config=SMALL[encoder] if encoder_config is None else encoder_config,
         memory_half_lives=tuple(memory_half_lives),
         item_features=features.to_builtins() if features else None,
-        **options,
+        **(feature_names(kinds, contexts) | options),
     )
     model = random_model(config)
     if features:
@@ -89,6 +87,15 @@ def random_bundle(
         prove(model, bundle, seed=seed)
 
     return write_bundle(Path(path), contents, check)
+
+
+def feature_names(kinds: Sequence[str], contexts: Iterable[str]) -> dict[str, Any]:
+    """Return the features that a bundle takes unless it is told otherwise."""
+    moment = ("gap_log", "hour_sin", "hour_cos", "value_log")
+    return {
+        "step_features": (*(f"kind={kind}" for kind in kinds), *moment),
+        "context_features": ("weekday_sin", "weekday_cos", *(f"context.{name}" for name in contexts)),
+    }
 
 
 def random_model(config: RecommenderConfig) -> Recommender:

@@ -136,10 +136,9 @@ class Vector(Field, frozen=True, tag="vector"):
     def read(self, values: Sequence[Any], codes: Codes, floats: Floats) -> None:
         for row, value in enumerate(values):
             if isinstance(value, list) and len(value) == self.size and all(map(is_number, value)):
-                vector = np.array(value, np.float64)
-                length = math.sqrt(float(np.sum(vector * vector)))
+                length = math.hypot(*value)
                 if 0.0 < length < math.inf:
-                    floats[row, :-1] = vector / length
+                    floats[row, :-1] = np.array(value, np.float64) / length
                     floats[row, -1] = 1.0
 
 
