@@ -101,7 +101,8 @@ class SnapshotFormat:
                 "a row has another layout of kinds and rings than this config", place=place, remedy=_REMEDY
             )
         fixed = FRAME.itemsize + ROW.itemsize + self._heads_bytes
-        columns = 4 * frames.cells.astype(np.int64) + 10 * frames.spend + 8 * frames.seen + 4 * frames.state
+        wide = {name: frames[name].astype(np.int64) for name in ("cells", "spend", "seen", "state")}
+        columns = 4 * wide["cells"] + 10 * wide["spend"] + 8 * wide["seen"] + 4 * wide["state"]
         expected = np.where(frames.word == LIVE, fixed + columns + frames.recent_bytes, FRAME.itemsize)
         if (sizes != np.where(frames.word == NOTHING, 0, expected)).any():
             raise StateError("a row is damaged: its size is not what it says", place=place, remedy=_REMEDY)
