@@ -54,6 +54,7 @@ class Process:
     """A worker that runs until it is told to stop, or is killed."""
 
     def __init__(self, config: Path, log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.log = log
         self._log = log.open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "stream", "run", "--config", str(config)],
@@ -86,9 +87,7 @@ def running(config: Path, log: Path) -> Iterator[Process]:
             process.kill()
 
 
-def wait_for_offset(
-    broker: KafkaBroker, config: Config, reached: Mapping[int, int], worker: Process
-) -> None:
+def wait_for_offset(broker: KafkaBroker, config: Config, reached: Mapping[int, int], worker: Process) -> None:
     """Wait until the group has committed at least these offsets; the worker must live meanwhile."""
     source = broker.source()
     committed: object = None
