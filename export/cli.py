@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +18,11 @@ from export.parity import Parity
 from models.cli import read_events
 from models.run import load_run
 from stream.bundle import Bundle
-from stream.cli import Commands
+from stream.cli import fail
+from stream.errors import EbbtideError
 from stream.runtime import open_session
 
 app = typer.Typer(
-    cls=Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -34,7 +35,7 @@ BATCHES = 1, 64, 512
 HISTORIES = 50
 
 
-@app.callback(invoke_without_command=True)
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder that `ebbtide-train fit` wrote.")],
     out: Annotated[Path, typer.Argument(help="The bundle's folder.")],
@@ -95,4 +96,8 @@ def time_steps(bundle: Bundle) -> dict[int, float]:
 
 def main() -> None:
     """Run the program with the arguments of the command line."""
-    app(prog_name="ebbtide-export")
+    try:
+        app(prog_name="ebbtide-export")
+    except EbbtideError as error:
+        fail(str(error), debug="--debug" in sys.argv)
+        sys.exit(error.exit_code)
