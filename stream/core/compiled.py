@@ -58,7 +58,7 @@ def wrapping(function: F) -> F:
     Compiled code wraps and says nothing.
     """
     disabled = getattr(numba_config, "DISABLE_JIT", 0)
-    return cast(F, np.errstate(over="ignore")(function)) if disabled else function
+    return np.errstate(over="ignore")(function) if disabled else function
 
 
 @leaf

@@ -1,4 +1,4 @@
-"""What is deployed must speak of what is there: metrics by their names, alerts with an entry in the runbook."""
+"""What is deployed must speak of what is there: metrics by name, alerts with an entry in the runbook."""
 
 from __future__ import annotations
 
