@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -53,6 +54,11 @@ class Parity(NamedTuple):
 def prove(model: Recommender, bundle: Bundle, real: Sequence[History] = (), *, seed: int = 0) -> Parity:
     """Return how close the bundle is to the model. Raises ParityError if it is not close enough."""
     model.eval()
+    with _one_thread():
+        return _prove(model, bundle, real, seed)
+
+
+def _prove(model: Recommender, bundle: Bundle, real: Sequence[History], seed: int) -> Parity:
     sequences = [*real, *adversarial(model, bundle, seed)]
     step, head = open_session(bundle.file("user_step.onnx")), open_session(bundle.file("user_head.onnx"))
     worst_torch = worst_onnx = 0.0
@@ -72,6 +78,17 @@ def prove(model: Recommender, bundle: Bundle, real: Sequence[History] = (), *, s
     prove_rows(model, bundle, seed=seed)
     prove_batches(bundle, seed=seed)
     return Parity(worst_torch, worst_onnx, len(sequences))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread: products of one row are so small that a second one only waits, and spins."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def adversarial(model: Recommender, bundle: Bundle, seed: int) -> list[History]:
