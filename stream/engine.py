@@ -22,7 +22,7 @@ from stream.clock import Clock, SystemClock
 from stream.codec import Decoded, Decoder
 from stream.config import Config
 from stream.core import fold as core
-from stream.core.effects import ALERT, LIST, TRANSITION, Folded, allocate
+from stream.core.effects import ALERT, BY_TIMER, LIST, TRANSITION, Folded, allocate
 from stream.core.events import ACCEPTED, DUPLICATE, FROM_FUTURE, NEVER, EventBatch
 from stream.core.lifecycle import STATES, STATUSES
 from stream.core.rules import HOUR_MS
@@ -34,6 +34,7 @@ from stream.items import ItemTable
 from stream.model import Model, RankedList, Reads
 from stream.records import Output, RecordBatch
 from stream.semantics import make_rules
+from stream.tested import Tested
 
 #: An event is live if its time lies within an hour of its record's timestamp.
 LIVE_WITHIN_MS: Final = HOUR_MS
@@ -119,6 +120,7 @@ class Partition:
         self.emit_from_ms = NEVER
         self.last_event_live = False  # the last event's time lay close to its record's timestamp
         self.items, self.model = items, model
+        self.tested: Tested | None = None  # for a worker's metrics: last lists against what came next
         self.emitter = emit.Emitter(topic, partition)
         self._decoder = decoder
         self._now_s = (clock or SystemClock()).monotonic_s
@@ -329,6 +331,18 @@ class Writer:
             lists = emit.Lists(policies, items, model.version, model.catalogue)
         self._outputs += partition.emitter.emit(effects, partition.table.users.ids, lists)
         self.tally.count(effects, ranked)
+        if partition.tested is not None and ranked:
+            self._test(effects[effects.what == LIST], ranked, partition.tested)
+
+    def _test(self, effects: Any, ranked: list[RankedList], tested: Tested) -> None:
+        """Judge each user's last list by the event that asks for the next one."""
+        table, items = self._partition.table, self._decoded.events.item
+        columns = (effects[name].tolist() for name in ("event", "slot", "read"))
+        for event, slot, read in zip(*columns, strict=True):
+            user = table.row_id(slot)
+            if event != BY_TIMER:
+                tested.judge(user, int(items[event]))
+            tested.learn(user, ranked[read].items)
 
     def _bury_before(self, row: int) -> None:
         dead = self._dead

@@ -26,6 +26,7 @@ from stream.phases import Phase
 from stream.records import RecordBatch
 from stream.share import Share
 from stream.watchdog import Watchdog
+from stream.workshop import Workshop
 
 
 class Observer:
@@ -38,6 +39,7 @@ class Observer:
         self.metrics = Metrics(registry or CollectorRegistry())
         self.watchdog = Watchdog(config.worker.stall_after_ms, self.clock)
         self._users_max = config.worker.users_max
+        self._listed: set[int] = set()
         self._reasons: tuple[Reason, ...] = (Reason("starting", "no partition is assigned yet"),)
 
     def readiness(self) -> Sequence[Reason]:
@@ -62,6 +64,7 @@ class Observer:
             self.metrics.alerts(status, n)
         for policy, n in tally.lists.items():
             self.metrics.recommendations(policy, n)
+        self._listed |= tally.listed
         self.metrics.batch(
             records=tally.records_in,
             accepted=tally.accepted,
@@ -76,6 +79,20 @@ class Observer:
         ages_ms = self.clock.now_ms() - np.array(records.timestamps_ms, np.int64)
         self.metrics.latency(np.maximum(ages_ms, 0) / 1000.0)
         self.watchdog.applied(share.partition, share.next_offset)
+
+    def measured(self, shares: Mapping[int, Share], ends: Mapping[int, int]) -> None:
+        """Note how far the log reaches beyond what was read, for the partitions in `ends`."""
+        for partition, end in ends.items():
+            if partition in shares:
+                shares[partition].lag = max(0, end - shares[partition].next_offset)
+                self.watchdog.fetched(partition, end)
+
+    def lists(self, workshop: Workshop) -> None:
+        """Note how good the lists were: tested by what came next, and how much of the catalogue they show."""
+        tests, hits, ndcg_sum = workshop.tested.take()
+        self.metrics.tested(tests=tests, hits=hits, ndcg_sum=ndcg_sum)
+        if workshop.model is not None:
+            self.metrics.coverage(len(self._listed) / max(1, workshop.model.candidates.scorer.items))
 
     def committed(self, shares: Mapping[int, Share]) -> None:
         self.metrics.commit("committed")

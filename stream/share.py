@@ -42,6 +42,7 @@ class Share:
     ) -> None:
         self.partition = partition
         self.engine = workshop.partition(source.topic, partition, undo=True, snapshots=True, clock=clock)
+        self.engine.tested = workshop.tested
         self.next_offset = 0
         self.committed_offset = 0
         self.lag = 0

@@ -34,6 +34,8 @@ from stream.workshop import Workshop
 POLL_S: Final = 0.1
 #: Rest between two attempts to reach a broker that is away.
 AWAY_PAUSE_S: Final = 1.0
+#: How often the ends of the logs are asked for.
+LAG_EVERY_S: Final = 5.0
 
 
 class Worker:
@@ -63,6 +65,7 @@ class Worker:
         self._dead_letters = DeadLetterShare(config)
         self._items: ItemsFeed | None = None
         self._full = False
+        self._lag_s = self.clock.monotonic_s()
         self._stopping = False
         self._broken = False  # the rows may be half folded: nothing is committed any more
 
@@ -107,6 +110,7 @@ class Worker:
             self._undo(error)
         except FencedError as error:
             self._start_over(error)
+        self._measure_lag()
         self.observer.turn(self.shares)
 
     def stop(self) -> None:
@@ -122,6 +126,15 @@ class Worker:
                 topic = self.config.topics.items
                 self._items = ItemsFeed(self.broker, topic, self.workshop.model, self.workshop.items)
             self._items.poll()
+
+    def _measure_lag(self) -> None:
+        """Ask now and then how far the log reaches, for the metrics and the watchdog."""
+        now_s = self.clock.monotonic_s()
+        live = [partition for partition, share in self.shares.items() if share.phase is Phase.LIVE]
+        if live and now_s >= self._lag_s + LAG_EVERY_S:
+            self._lag_s = now_s
+            with suppress(RetriableError):
+                self.observer.measured(self.shares, self.source.end_offsets(live))
 
     def _hold_intake(self) -> None:
         """Take in nothing while there are as many users as may be; go on when some are forgotten."""
@@ -216,6 +229,7 @@ class Worker:
             for share in changed:
                 share.confirm_commit()
         self.observer.committed(self.shares)
+        self.observer.lists(self.workshop)
 
     def _undo(self, error: AbortableError) -> None:
         """Take back what was not committed, and read it again from the last commit on."""

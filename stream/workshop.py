@@ -10,6 +10,7 @@ from stream.engine import Partition
 from stream.items import ItemTable
 from stream.model import Model, bundle_contexts
 from stream.snapshot_format import SnapshotFormat
+from stream.tested import Tested
 
 
 class Workshop:
@@ -20,6 +21,7 @@ class Workshop:
         self.items = ItemTable(bundle.item_ids if bundle else ())
         self.model = Model(bundle, config, self.items) if bundle else None
         self.format = SnapshotFormat(config, self.items)
+        self.tested = Tested()
         self.decoder = Decoder(
             config.events.kinds,
             self.items,
