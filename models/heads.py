@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid, softplus
 
+#: A share of Newton's step below which a bin is left where it is: only rounding is in the way.
+_STEP_MIN = 1e-6
+
 # ------------------------------------------------------------------------------------------- the next item
 
 
@@ -128,18 +131,31 @@ def fit_platt(
 ) -> tuple[Tensor, Tensor]:
     """Return the slope and shift [K] that minimise the log loss of sigmoid(slope · logit + shift).
 
-    Newton's method, bin by bin, in float64; `pull` draws towards (1, 0), which an empty bin keeps.
+    Newton's method, bin by bin, in float64, a step halved while it makes the loss larger; `pull` draws
+    towards (1, 0), which an empty bin keeps.
     """
     x, y, seen = logits.double(), happened.double(), seen.double()
+
+    def loss(slope: Tensor, shift: Tensor) -> Tensor:
+        z = slope * x + shift
+        total = ((softplus(z) - y * z) * seen).sum(0)
+        return total + 0.5 * pull * ((slope - 1.0) ** 2 + shift**2)
+
     slope, shift = torch.ones_like(x[0]), torch.zeros_like(x[0])
     for _ in range(rounds):
         p = torch.sigmoid(slope * x + shift)
-        error, curve = (p - y) * seen, (p * (1.0 - p)).clamp(min=1e-6) * seen
+        error, curve = (p - y) * seen, p * (1.0 - p) * seen
         g_slope = (error * x).sum(0) + pull * (slope - 1.0)
         g_shift = error.sum(0) + pull * shift
         a, b, c = (curve * x * x).sum(0) + pull, (curve * x).sum(0), curve.sum(0) + pull
-        slope = slope - (c * g_slope - b * g_shift) / (a * c - b * b)
-        shift = shift - (a * g_shift - b * g_slope) / (a * c - b * b)
+        d_slope, d_shift = (torch.stack([c * g_slope - b * g_shift, a * g_shift - b * g_slope])) / (
+            a * c - b * b
+        )
+        before, share = loss(slope, shift), torch.ones_like(slope)
+        while (worse := loss(slope - share * d_slope, shift - share * d_shift) > before).any():
+            share = torch.where(worse, 0.5 * share, share)
+            share = torch.where(share < _STEP_MIN, 0.0, share)
+        slope, shift = slope - share * d_slope, shift - share * d_shift
     return slope.float(), shift.float()
 
 
