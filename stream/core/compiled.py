@@ -42,23 +42,23 @@ if not getattr(numba_config, "CACHE_DIR", ""):  # NUMBA_CACHE_DIR decides where 
 _OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
 
 
+def unwarned(function: F) -> F:
+    """Let hashes wrap and sums overflow without numpy's warnings where the function runs uncompiled.
+
+    Compiled code does so and says nothing.
+    """
+    disabled = getattr(numba_config, "DISABLE_JIT", 0)
+    return np.errstate(over="ignore", invalid="ignore")(function) if disabled else function
+
+
 def kernel(function: F) -> F:
     """Compile a function that Python calls on a batch, or that the fold calls seldom; cached on disk."""
-    return cast(F, njit(**_OPTIONS)(function))
+    return unwarned(cast(F, njit(**_OPTIONS)(function)))
 
 
 def leaf(function: F) -> F:
     """Compile a function that kernels call on one user or one event, into its caller."""
     return cast(F, njit(**_OPTIONS, forceinline=True)(function))
-
-
-def wrapping(function: F) -> F:
-    """Let a function's unsigned products wrap without numpy's warning where it runs uncompiled.
-
-    Compiled code wraps and says nothing.
-    """
-    disabled = getattr(numba_config, "DISABLE_JIT", 0)
-    return np.errstate(over="ignore")(function) if disabled else function
 
 
 @leaf

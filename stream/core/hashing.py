@@ -11,13 +11,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from stream.core.compiled import kernel, leaf, wrapping
+from stream.core.compiled import kernel, leaf, unwarned
 
 FNV_OFFSET_BASIS: Final = np.uint64(14695981039346656037)
 FNV_PRIME: Final = np.uint64(1099511628211)
 
 
-@wrapping
+@unwarned
 @leaf
 def fnv1a(data: npt.NDArray[np.uint8], start: int, stop: int) -> np.uint64:
     """Return the hash of data[start:stop]."""

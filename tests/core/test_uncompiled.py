@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.generators import Stream, clicks
-from tests.generators_edges import ties, walk
+from tests.generators import clicks
+from tests.generators_edges import spenders, ties, walk
 from tests.generators_settings import NAMED
 from tests.programs import run_replay
 
 ROOT = Path(__file__).resolve().parents[2]
+
+GENERATORS = (walk, ties, clicks, spenders)
 
 PROGRAM = """
 import sys
@@ -24,31 +26,31 @@ import numba
 from tests.generators_settings import NAMED
 from tests.programs import run_replay
 assert numba.config.DISABLE_JIT
-folder = Path(sys.argv[1])
-data = (folder / "input.jsonl").read_bytes()
-run_replay(data, NAMED[sys.argv[2]], folder, batch_records_max=50, timers_max=3)
+for folder in map(Path, sys.argv[2:]):
+    data = (folder / "input.jsonl").read_bytes()
+    run_replay(data, NAMED[sys.argv[1]], folder, batch_records_max=50, timers_max=3)
 """
 
 
 @pytest.mark.parametrize("config", ["hasty", "trailing"])
 def test_uncompiled_code_gives_the_same_files(config: str, tmp_path: Path) -> None:
     settings = NAMED[config]
-    streams = [generator(random.Random(5), settings, 150) for generator in (walk, ties, clicks)]
-    data = Stream([line for stream in streams for line in stream.records]).data
-    folders = {name: tmp_path / name for name in ("compiled", "uncompiled")}
-    for folder in folders.values():
-        folder.mkdir()
-    run_replay(data, settings, folders["compiled"], batch_records_max=50, timers_max=3)
-    (folders["uncompiled"] / "input.jsonl").write_bytes(data)
+    plain = [tmp_path / f"plain-{generator.__name__}" for generator in GENERATORS]
+    compiled = [tmp_path / f"compiled-{generator.__name__}" for generator in GENERATORS]
+    for generator, *folders in zip(GENERATORS, plain, compiled, strict=True):
+        data = generator(random.Random(5), settings, 150).data
+        for folder in folders:
+            folder.mkdir()
+            (folder / "input.jsonl").write_bytes(data)
+        run_replay(data, settings, folders[1], batch_records_max=50, timers_max=3)
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, str(folders["uncompiled"]), config],
+        [sys.executable, "-W", "error", "-c", PROGRAM, config, *map(str, plain)],
         cwd=ROOT,
         env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
         capture_output=True,
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
-    for name in ("lifecycle.jsonl", "churn-alerts.jsonl", "dead-letters.jsonl", "users.jsonl"):
-        compiled, plain = ((folder / "out" / name).read_bytes() for folder in folders.values())
-        assert compiled == plain, name
-        assert compiled, name
+    for one, other in zip(plain, compiled, strict=True):
+        for name in ("lifecycle.jsonl", "churn-alerts.jsonl", "dead-letters.jsonl", "users.jsonl"):
+            assert (one / "out" / name).read_bytes() == (other / "out" / name).read_bytes(), (one.name, name)
