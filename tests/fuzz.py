@@ -27,6 +27,7 @@ from tests.programs import Engine
 GENERATORS = (
     *(edges.walk,) * 4, clicks, hostile,
     edges.ties, edges.storm, edges.comebacks, edges.regulars, edges.guard,
+    edges.verges, edges.repeats, edges.spenders,
 )  # fmt: skip
 
 RECORDS_MAX = 400

@@ -14,7 +14,7 @@ from typing import Any
 from tests.generators import AWKWARD_IDS, Stream, a_kind, extras, kinds_of, record
 from tests.oracle_settings import DAY, MINUTE, T0
 from tests.oracle_windows import CELL_MAX
-from tests.oracles import Oracle
+from tests.oracles import EVENT_IDS_MAX, Oracle
 
 #: Every duration that a silence is measured by, and how often a walk takes it: short ones let users grow.
 SILENCES = {
@@ -207,6 +207,70 @@ def regulars(rng: random.Random, settings: Mapping[str, Any], size: int) -> Stre
                 lines.append(event(settings, user, a_kind(rng, settings, 0.02, 0), moment - 2 * DAY))
         day += 1
     return Stream(lines[:size])
+
+
+def verges(rng: random.Random, settings: Mapping[str, Any], size: int) -> Stream:
+    """Silent users whose events are delivered long after their time, about the edge where a return holds."""
+    oracle = Oracle(settings)
+    lines: list[bytes] = []
+    top = T0
+    while len(lines) < size:
+        user = rng.choice(AWKWARD_IDS)
+        start = top + 1
+        silence = settings[rng.choice(["at_risk_default", "at_risk_max", "dormant_after", "churned_after"])]
+        top = start + silence + settings["out_of_order_max"] + rng.choice([0, 0, 1, MINUTE])
+        visits = [
+            event(settings, user, a_kind(rng, settings, 0.5, 0), start) for _ in range(rng.randrange(1, 3))
+        ]
+        for line in [*visits, tick(settings, top)]:
+            oracle.record(line)
+            lines.append(line)
+        for _ in range(rng.randrange(1, 6)):
+            row = oracle.rows.get(user.encode())
+            own = oracle.at_risk_after(row) if row else settings["at_risk_default"]
+            edge = (oracle.watermark or top) - own
+            gap = settings["session_gap"]
+            moment = edge + rng.choice([-2, -1, 0, 0, 1, 1, 2, -gap, gap])
+            lines.append(event(settings, user, a_kind(rng, settings, 0.5, 0), max(moment, start)))
+            oracle.record(lines[-1])
+            top = max(top, moment)
+    return Stream(lines[:size])
+
+
+def repeats(rng: random.Random, settings: Mapping[str, Any], size: int) -> Stream:
+    """Ids that come again after about as many others as a user remembers; of contacts and other users too."""
+    lines: list[bytes] = []
+    sent: dict[str, list[str]] = {}
+    time = T0
+    while len(lines) < size:
+        user = rng.choice(["a", "a\0"])
+        ids = sent.setdefault(user, [])
+        back = rng.choice([1, EVENT_IDS_MAX - 1, EVENT_IDS_MAX, EVENT_IDS_MAX, EVENT_IDS_MAX + 1])
+        again = rng.random() < 0.2 and len(ids) >= back
+        name = ids[-back] if again else f"id {len(lines)}"
+        kind = a_kind(rng, settings, 0.2, 0.1)
+        if not again and settings["kinds"][kind] != "contact":
+            ids.append(name)
+        elif rng.random() < 0.2:
+            name = ""
+        time += rng.choice([0, 1, MINUTE]) if rng.random() < 0.997 else settings["forget_after"]
+        lines.append(event(settings, user, kind, time, event_id=name))
+    return Stream(lines)
+
+
+def spenders(rng: random.Random, settings: Mapping[str, Any], size: int) -> Stream:
+    """Many users who spend on several days: sums whose last bit tells in what order they were made."""
+    days = min(40 * DAY, settings["forget_after"] // 2)
+    times = sorted(T0 + rng.randrange(days) for _ in range(size))
+    lines = []
+    for number, time in enumerate(times):
+        late = rng.randrange(min(settings["lateness_max"], 3 * DAY)) if rng.random() < 0.3 else 0
+        value = rng.choice([0.1, 0.2, 0.3, 1e15, -1e15, 1e-3, rng.uniform(-9, 9), None])
+        kind = a_kind(rng, settings, 0.8, 0.05)
+        lines.append(event(settings, f"user-{rng.randrange(1 + size // 12)}", kind, time - late, value=value))
+        if number % 50 == 0:
+            lines.append(event(settings, "user-0", kind, time, value=rng.choice([1.7e308, -1.7e308])))
+    return Stream(lines)
 
 
 def full_cells(rng: random.Random, settings: Mapping[str, Any], size: int) -> Stream:

@@ -98,6 +98,7 @@ class Oracle:
         self.lifecycle: list[Json] = []
         self.alerts: list[Json] = []
         self.dead_letters: list[Json] = []
+        self.applied: list[int] = []  # offsets of accepted engagements and conversions
         self.ids: list[tuple[str, str]] = []  # (topic, header `id`) of transitions and alerts
         self.emitted: Counter[tuple[str, int]] = Counter()  # by topic and offset
 
@@ -140,6 +141,7 @@ class Oracle:
         else:
             self.apply(event)
             self.accepted += 1
+            self.applied.append(self.offset)
         self.idle(event.time - self.config["out_of_order_max"])  # (4) and (5)
 
     def watermark_after(self, candidate: int) -> int:

@@ -35,21 +35,24 @@ SUMMARY = (
 )  # fmt: skip
 
 
-def to_config(settings: Mapping[str, Any], **worker: Any) -> Config:
-    """Return the oracle's settings as a config; every inequality of the text is checked on the way."""
+def to_tree(settings: Mapping[str, Any], **worker: Any) -> Json:
+    """Return the oracle's settings as a config file would give them."""
     rings = [{"bucket": bucket, "buckets": buckets} for bucket, buckets in settings["rings"]]
-    return parse_config(
-        {
-            "events": {"kinds": settings["kinds"], "fields": settings["fields"]},
-            "time": {name: settings[name] for name in TIME},
-            "windows": {
-                "rings": rings,
-                "windows": {name: bucket for name, (bucket, _) in settings["windows"].items()},
-            },
-            "lifecycle": {name: settings[name] for name in LIFECYCLE},
-            "worker": worker,
-        }
-    )
+    return {
+        "events": {"kinds": settings["kinds"], "fields": settings["fields"]},
+        "time": {name: settings[name] for name in TIME},
+        "windows": {
+            "rings": rings,
+            "windows": {name: bucket for name, (bucket, _) in settings["windows"].items()},
+        },
+        "lifecycle": {name: settings[name] for name in LIFECYCLE},
+        "worker": worker,
+    }
+
+
+def to_config(settings: Mapping[str, Any], **worker: Any) -> Config:
+    """Return the same as a config; every inequality of the text is checked on the way."""
+    return parse_config(to_tree(settings, **worker))
 
 
 def run_replay(

@@ -36,6 +36,9 @@ SIZES: dict[Generator, tuple[int, int]] = {
     edges.storm: (400, 20_000),
     edges.comebacks: (700, 2_000),
     edges.regulars: (500, 5_000),
+    edges.verges: (400, 5_000),
+    edges.repeats: (500, 5_000),
+    edges.spenders: (500, 10_000),
     edges.guard: (200, 5_000),
 }
 
