@@ -57,8 +57,7 @@ class Snapshot:
     def confirm(self) -> None:
         """The rows are committed. Comes before `UserTable.commit`, which lets go of the slots of the dead."""
         users = self._table.users
-        applied = int(self._table.clock[0].applied)
-        dirty.settle(users, self._slots, self._chosen, self._words, self._written, applied)
+        dirty.settle(users, self._slots, self._chosen, self._words, self._written, self._table.clock)
         self._forget()
 
     def cancel(self) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from stream.config import Config
 from stream.core import persist
 from stream.core.dirty import GRAVE, LIVE, NOTHING
-from stream.core.persist import FORMAT, FRAME, MISSING, Names, Order
+from stream.core.persist import FIRST_MISSING, FORMAT, FRAME, MISSING, Names, Order
 from stream.core.rules import DEDUP_IDS, RECENT_ITEMS
 from stream.core.table import UserTable
 from stream.core.users import ROW
@@ -109,9 +109,9 @@ class SnapshotFormat:
 
     def _name(self, recent: Slots, missing: Any, data: npt.NDArray[np.uint8]) -> None:
         """Intern the items that nobody here has heard of, and put them into their rows."""
-        if not len(missing):
-            return
-        content = data.tobytes()
+        places = recent[missing.slot, missing.place]
+        missing = missing[places == FIRST_MISSING - np.arange(len(missing))]
+        content = data.tobytes() if len(missing) else b""
         edges = zip(missing.start.tolist(), missing.stop.tolist(), strict=True)
         names = [content[start:stop].decode() for start, stop in edges]
         recent[missing.slot, missing.place] = self._names.items.intern_all(names)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stream.core.compiled import kernel, leaf
-from stream.core.dirty import enqueue
+from stream.core.dirty import enqueue, find_next
 from stream.core.effects import Folded
 from stream.core.events import NEVER
 from stream.core.fold import EFFECTS_PER_TIMER, begin, find_deadline, find_rhythm, hold, release_held, ring
@@ -53,7 +53,7 @@ def bury(users: Users, clocks: Any) -> None:
             mark = users.marks[slot]
             mark.grave = mark.through
             if mark.dirty_since == NEVER:
-                enqueue(users, slot, clocks[0].applied)
+                enqueue(users, slot, find_next(clocks[0]))
 
 
 @kernel

@@ -12,7 +12,7 @@ grave, the user's turn comes again, and nothing is left to be said.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,12 @@ Words = npt.NDArray[np.uint8]
 NOTHING: Final = 0
 LIVE: Final = 1
 GRAVE: Final = 2
+
+
+@leaf
+def find_next(clock: Any) -> int:
+    """Return the first record or entry that may still touch a row: the last one if its timers are ringing."""
+    return clock.applied if clock.ringing else clock.applied + 1
 
 
 @leaf
@@ -85,28 +91,30 @@ def choose(users: Users, slots: Slots, floor: int, chosen: Slots, words: Words) 
 
 
 @kernel
-def settle(users: Users, slots: Slots, chosen: Slots, words: Words, written: int, applied: int) -> None:
-    """What was said at `written` is committed: let go of the dead, those with a grave once more in turn."""
+def settle(users: Users, slots: Slots, chosen: Slots, words: Words, written: int, clocks: Any) -> None:
+    """What was said at `written` is committed: let go of the dead; graves wait for their turn once more."""
+    next_ = find_next(clocks[0])
     for j in range(len(slots)):
         mark = users.marks[slots[j]]
         if words[j] == GRAVE:
             if mark.grave == 0:
                 mark.grave = written
-            enqueue(users, slots[j], applied)
+            enqueue(users, slots[j], next_)
         elif chosen[j] != slots[j]:
             mark.grave = 0
             mark.dirty_since = NEVER
 
 
 @kernel
-def rewind_dirty(users: Users, applied: int) -> None:
-    """After an undo back to `applied`: what was touched since is dirty from there, and the queue in order."""
+def rewind_dirty(users: Users, clocks: Any) -> None:
+    """After an undo back to this clock: what was touched since is dirty from here, and the queue in order."""
     counts = users.counts[0]
+    next_ = find_next(clocks[0])
     for j in range(counts.dirty - 1, -1, -1):
         mark = users.marks[users.dirty[(counts.dirty_first + j) % len(users.dirty)]]
-        if mark.dirty_since <= applied:
+        if mark.dirty_since <= next_:
             return
-        mark.dirty_since = applied + 1
+        mark.dirty_since = next_
 
 
 def requeue(users: Users, slots: Slots, since: Counts) -> None:

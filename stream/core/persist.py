@@ -59,7 +59,9 @@ _DAY_BYTES: Final = 10
 #: The deadline of a row that stands for a grave while the log is replayed: always due.
 GRAVE_DEADLINE: Final = NEVER
 
-#: What `load_rows` notes of an item that it does not know.
+#: What `load_rows` notes of an item that it does not know. Until that is named, the n-th has the index
+#: FIRST_MISSING − n: a later row of the same user may have taken its place.
+FIRST_MISSING: Final = -2
 MISSING: Final = np.dtype([("slot", "i8"), ("place", "i8"), ("start", "i8"), ("stop", "i8")])
 
 
@@ -337,7 +339,7 @@ def read_recent(
             length |= np.int64(data[at + 2]) << 16 | np.int64(data[at + 3]) << 24
             at += 4
         item = find_name(names, data, at, at + length)
-        users.recent[slot, j] = item
+        users.recent[slot, j] = item if item >= 0 else FIRST_MISSING - unknown
         if item < 0:
             note = missing[unknown]
             note.slot, note.place, note.start, note.stop = slot, j, at, at + length

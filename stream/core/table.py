@@ -137,7 +137,7 @@ class UserTable:
         bury_undone(self.users, self.undo, savepoint.undo)
         self.users.counts[0].undo = savepoint.undo
         self.clock[:] = savepoint.clock
-        rewind_dirty(self.users, int(self.clock[0].applied))
+        rewind_dirty(self.users, self.clock)
 
     def commit(self) -> None:
         """Forget the way back, and let go of the slots of users who are gone."""

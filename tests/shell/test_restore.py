@@ -1,4 +1,4 @@
-"""Restore: whatever happened before, the state is that of the last commit, and so is what comes after."""
+"""Restore: whatever happened before, the state is that of the last commit, and what follows is the same."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 T0: Final = 1_704_067_200_000
 
-#: Stages that follow within days, late events older than a whole life, and storms cut by the second
-#: timer: so that every few records somebody is forgotten, comes back, or is due in the middle of a commit.
+#: Stages that follow each other within days, late events older than a whole life, and storms cut by every
+#: second timer: every few records somebody is forgotten, comes back, or is due in the middle of a commit.
 SETTINGS: Final[dict[str, Any]] = {
     "events": {
         "kinds": {"view": "engagement", "buy": "conversion", "mail": "contact"},
@@ -109,14 +109,19 @@ class Story:
     def compact(self, before: int) -> None:
         self.world.compact(self.world.config.topics.user_state, before)
 
-    def end(self) -> None:
-        """Fold what is left, die once more, and compare everything with one life that saw it all."""
+    def drain(self) -> None:
         while self.life.work(100):
             pass
+
+    def end(self) -> None:
+        """Fold what is left, die once more, and compare everything with one life that saw it all."""
+        self.drain()
         self.life.commit(2)
         self.crash(5)
-        while self.life.commits.owing:
+        self.drain()
+        for _ in range(2 * self.life.partition.table.users.counts[0].slots + 2):
             self.life.commit(1)
+        assert not self.life.commits.owing
         whole, outputs = fold_whole(self.world)
         rows, clock = take_photo(whole, self.life.format.__class__(self.world.config, whole.items))
         assert self.life.photo == (rows, clock)
