@@ -14,6 +14,7 @@ from stream.broker import Broker, Identity
 from stream.bundle import open_bundle
 from stream.clock import Clock
 from stream.config import Config
+from stream.garbage import settled
 from stream.http import HttpServer
 from stream.kafka_broker import KafkaBroker
 from stream.log import log, log_to_stderr
@@ -70,5 +71,6 @@ def run(config: Config) -> None:
         signal.signal(number, lambda *_: worker.stop())
     with HttpServer(config.http.host, config.http.port, registry, worker.observer.readiness) as http:
         log.info("metrics and health on http://%s:%d", config.http.host, http.port)
-        worker.run()
+        with settled():
+            worker.run()
     log.info("left the group")

@@ -23,6 +23,7 @@ from stream.config import Config
 from stream.core.events import NEVER, NO_GUARD
 from stream.engine import Partition, Tally
 from stream.errors import InputError
+from stream.garbage import settled
 from stream.items import ItemTable
 from stream.progress import Progress
 from stream.records import Output, RecordBatch
@@ -62,7 +63,7 @@ def replay(
     out.mkdir(parents=True, exist_ok=True)
     tally = Tally()
     started = time.monotonic()
-    with Outputs(out) as outputs, Progress(input, shown=progress) as bar:
+    with Outputs(out) as outputs, Progress(input, shown=progress) as bar, settled():
         for records in read_records(input, config.worker.batch_records_max, now_ms):
             for part in partition.apply(records):
                 outputs.write(part.outputs)
