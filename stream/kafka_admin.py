@@ -24,7 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 from stream.broker import LogRange, Topic
 from stream.errors import BrokerError, RetriableError
 from stream.kafka_consumer import LOG
-from stream.kafka_errors import classify, kafka_error
+from stream.kafka_errors import classify, kafka_error, refused_setting
 from stream.kafka_settings import REQUEST_TIMEOUT_S, Settings
 
 T = TypeVar("T")
@@ -34,10 +34,13 @@ _FUTURE_TIMEOUT_S = REQUEST_TIMEOUT_S + 5.0
 
 
 class KafkaAdmin:
-    """Implements `stream.broker.Admin`."""
+    """Implements `stream.broker.Admin`. Raises UsageError if librdkafka refuses a setting."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = AdminClient(dict(settings), logger=LOG)
+        try:
+            self._client = AdminClient(dict(settings), logger=LOG)
+        except KafkaException as error:
+            raise refused_setting(error) from error
         self._place = str(settings["bootstrap.servers"])
 
     def describe(self, names: Collection[str]) -> dict[str, Topic | None]:

@@ -8,8 +8,8 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from stream.errors import StateError, UsageError
-from stream.kafka_errors import classify, kafka_error
+from stream.errors import StateError
+from stream.kafka_errors import classify, kafka_error, refused_setting
 from stream.kafka_settings import Settings
 
 #: librdkafka's own log: connections, brokers and coordinators, never records.
@@ -27,9 +27,7 @@ def open_consumer(settings: Settings, note: Callable[[KafkaError], None]) -> Con
     try:
         return Consumer({**settings, "error_cb": note}, logger=LOG)
     except KafkaException as error:
-        raise UsageError(
-            f"librdkafka refuses a setting: {kafka_error(error).str()}", place="[kafka.client]"
-        ) from error
+        raise refused_setting(error) from error
 
 
 def consume(consumer: Consumer, records_max: int, timeout_s: float, place: str) -> list[Message]:

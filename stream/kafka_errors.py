@@ -10,7 +10,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
-from stream.errors import AbortableError, BrokerError, FencedError, RetriableError
+from stream.errors import AbortableError, BrokerError, FencedError, RetriableError, UsageError
 
 #: Someone with the same transactional id or instance id has come after.
 _FENCED: Final = frozenset({
@@ -106,6 +106,15 @@ def classify(error: KafkaError, *, place: str) -> BrokerError:
     return BrokerError(what, place=place, remedy=remedy)
 
 
+def refused_setting(exception: KafkaException) -> UsageError:
+    """Return the error of a client that librdkafka does not make with the settings given."""
+    return UsageError(
+        f"librdkafka refuses a setting: {kafka_error(exception).str()}",
+        place="[kafka.client]",
+        remedy="its CONFIGURATION.md lists the settings; take out or correct the one named",
+    )
+
+
 def before_the_end(error: KafkaError) -> bool:
     """Whether a commit that failed so has not reached the transaction's coordinator."""
     return error.code() in _OF_RECORDS
@@ -118,6 +127,6 @@ def kafka_error(exception: BaseException | None) -> KafkaError:
     with an exception set ends in a SystemError, which then has the KafkaException as its cause.
     """
     if isinstance(exception, SystemError):
-        exception = exception.__cause__ or exception.__context__
+        exception = exception.__cause__ or exception.__context__ or exception
     error = exception.args[0] if isinstance(exception, KafkaException) else None
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, repr(exception))

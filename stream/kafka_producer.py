@@ -12,9 +12,9 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from stream.errors import AbortableError, BrokerError, FencedError, UsageError
+from stream.errors import AbortableError, BrokerError, FencedError
 from stream.kafka_consumer import LOG
-from stream.kafka_errors import RAISED, classify, kafka_error
+from stream.kafka_errors import RAISED, classify, kafka_error, refused_setting
 from stream.kafka_settings import TRANSACTION_CALL_TIMEOUT_S, Settings
 from stream.records import Headers
 
@@ -47,9 +47,7 @@ class KafkaProducer:
             #: For loops that call `produce` for every record and leave the rest to `queue`.
             self.raw = Producer({**settings, "on_delivery": self._report}, logger=LOG)
         except KafkaException as error:
-            raise UsageError(
-                f"librdkafka refuses a setting: {kafka_error(error).str()}", place="[kafka.client]"
-            ) from error
+            raise refused_setting(error) from error
 
     def _report(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self._failure is None and error.code() not in _THROWN_AWAY:

@@ -85,9 +85,8 @@ class Group:
         return sorted(member.target - held)
 
     def settle(self, member: Member) -> None:
-        """Raise the member to the group's epoch if it owns nothing beyond its target."""
-        if member.owned <= member.target:
-            member.epoch = self.epoch
+        """The member owns nothing beyond its target: it is of the group's epoch now."""
+        member.epoch = self.epoch
 
     def _balance(self) -> None:
         """Make new targets: shares that differ by at most one, each keeping what it has as far as it may."""

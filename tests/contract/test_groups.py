@@ -55,6 +55,21 @@ def test_a_second_member_takes_half_and_gives_it_back(group_rig: Rig) -> None:
     first.source.close()
 
 
+def test_a_third_member_takes_a_third_and_nothing_else_moves(group_rig: Rig) -> None:
+    me = identity(filled(group_rig))
+    first, second = (Member(group_rig.connect(me).source()) for _ in range(2))
+    wait_until(lambda: shares(first, second) == [3, 3], lambda: poll_all(first, second))
+    before = first.source.assignment(), second.source.assignment()
+    third = Member(group_rig.connect(me).source())
+    members = first, second, third
+    wait_until(lambda: shares(*members) == [2, 2, 2], lambda: poll_all(*members))
+    assert first.source.assignment() < before[0]
+    assert second.source.assignment() < before[1]
+    assert len(set().union(*(member.source.assignment() for member in members))) == PARTITIONS
+    for member in members:
+        member.source.close()
+
+
 def test_what_is_revoked_may_still_be_committed_in_the_callback(group_rig: Rig) -> None:
     topic = filled(group_rig)
     me = identity(topic)

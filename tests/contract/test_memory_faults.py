@@ -235,6 +235,33 @@ def test_a_delivery_that_fails_surfaces_at_the_latest_in_the_commit() -> None:
     assert stage.seen() == [b"a", b"b"]
 
 
+def test_a_delivery_that_failed_in_an_aborted_transaction_is_forgotten() -> None:
+    stage = Stage({("delivery_failed", "sink.produce"): 2})
+    stage.produce()
+    stage.sink.abort()
+    commit(stage)
+    assert stage.seen() == [b"a", b"b"]
+
+
+def test_a_token_of_an_earlier_epoch_is_refused() -> None:
+    stage = Stage()
+    old = stage.member.source.group()
+    second = Member(MemoryClient(stage.broker, ME._replace(transactional_id="second"), "second").source())
+    second.poll()
+    stage.sink.begin()
+    offsets = {0: CommittedOffset(1)}
+    stage.sink.send_offsets("events", offsets, old)  # the member has not heard of the change yet
+    stage.sink.commit()
+    stage.member.poll()  # and now it has, and gave up a partition
+    stage.sink.begin()
+    with pytest.raises(AbortableError, match="epoch"):
+        stage.sink.send_offsets("events", offsets, old)
+    stage.sink.abort()
+    stage.sink.begin()
+    stage.sink.send_offsets("events", offsets, stage.member.source.group())
+    stage.sink.commit()
+
+
 def test_refused_offsets_are_to_be_aborted() -> None:
     stage = Stage({("offsets_refused", "sink.send_offsets"): 1})
     with pytest.raises(AbortableError, match="refuses"):

@@ -104,6 +104,28 @@ def test_of_an_aborted_transaction_nothing_is_ever_seen(rig: Rig) -> None:
     pipe.close()
 
 
+def test_two_transactions_in_one_partition_end_each_on_its_own(rig: Rig) -> None:
+    pipe = Pipe(rig)
+    other_me = pipe.identity._replace(transactional_id=pipe.identity.transactional_id + "-other")
+    other = rig.connect(other_me).sink()
+    other.open()
+    other.begin()
+    pipe.sink.begin()
+    for i in range(3):
+        for sink, name in ((pipe.sink, b"kept"), (other, b"lost")):
+            sink.produce(outputs("recommendations", name + b"%d" % i))
+            sink.flush()
+    pipe.sink.commit()
+    wait_until(lambda: pipe.seen() == [b"kept0"], pipe.member.poll)  # the rest is behind what is undecided
+    other.abort()
+    wait_until(lambda: pipe.ranges()[0] == (0, 8), pipe.member.poll)
+    batch = read_all(pipe.broker, pipe.lists, 0)
+    assert batch.values == [b"kept0", b"kept1", b"kept2"]
+    assert len(batch.keys) == len(batch.headers) == len(batch.timestamps_ms) == 3
+    other.destroy()
+    pipe.close()
+
+
 def test_an_empty_transaction_commits_and_aborts(rig: Rig) -> None:
     pipe = Pipe(rig)
     pipe.sink.begin()
