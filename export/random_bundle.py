@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from export.parity import prove
+from export.parity import Parity, prove
 from export.write import Contents, write_bundle
 from models.items.fit import fit_features
 from models.recommender import Recommender, RecommenderConfig
@@ -34,6 +34,17 @@ def random_bundle(
     kinds: Sequence[str],
     contexts: dict[str, list[str]] | None = None,
     items: int | Sequence[str] = 200,
+    **options: Any,
+) -> Bundle:
+    """Write a bundle to `path` and open it; see `proved_bundle`."""
+    return proved_bundle(path, kinds, contexts, items, **options)[0]
+
+
+def proved_bundle(
+    path: Path,
+    kinds: Sequence[str],
+    contexts: dict[str, list[str]] | None = None,
+    items: int | Sequence[str] = 200,
     *,
     encoder: str = "gru",
     encoder_config: dict[str, Any] | None = None,
@@ -43,8 +54,8 @@ def random_bundle(
     half: bool = False,
     seed: int = 0,
     **options: Any,
-) -> Bundle:
-    """Write a bundle to `path` and open it.
+) -> tuple[Bundle, Parity]:
+    """Write a bundle to `path`, open it, and return what its proof found.
 
     kinds: event kinds. contexts: names of context entries with their words. items: their ids, or how many.
     attributes: of each item, for a bundle with an item encoder. options: further fields of the model's
@@ -83,10 +94,9 @@ def random_bundle(
         hazard_horizon_ms=30 * DAY_MS if config.hazard_bins_ms else 0,
     )
 
-    def check(bundle: Bundle) -> None:
-        prove(model, bundle, seed=seed)
-
-    return write_bundle(Path(path), contents, check)
+    proved: list[Parity] = []
+    bundle = write_bundle(Path(path), contents, lambda bundle: proved.append(prove(model, bundle, seed=seed)))
+    return bundle, proved[0]
 
 
 def feature_names(kinds: Sequence[str], contexts: Iterable[str]) -> dict[str, Any]:

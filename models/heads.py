@@ -148,9 +148,9 @@ def fit_platt(
         g_slope = (error * x).sum(0) + pull * (slope - 1.0)
         g_shift = error.sum(0) + pull * shift
         a, b, c = (curve * x * x).sum(0) + pull, (curve * x).sum(0), curve.sum(0) + pull
-        d_slope, d_shift = (torch.stack([c * g_slope - b * g_shift, a * g_shift - b * g_slope])) / (
-            a * c - b * b
-        )
+        determinant = a * c - b * b
+        d_slope = (c * g_slope - b * g_shift) / determinant
+        d_shift = (a * g_shift - b * g_slope) / determinant
         before, share = loss(slope, shift), torch.ones_like(slope)
         while (worse := loss(slope - share * d_slope, shift - share * d_shift) > before).any():
             share = torch.where(worse, 0.5 * share, share)

@@ -16,7 +16,7 @@ from stream.commits import Commits
 from stream.config import Config
 from stream.core.table import Savepoint
 from stream.engine import Slice
-from stream.errors import InvariantError, StateError
+from stream.errors import InvariantError, RetriableError, StateError
 from stream.phases import Act, Happening, Passage, Phase
 from stream.records import Output, RecordBatch
 from stream.restore import Restore
@@ -47,6 +47,7 @@ class Share:
         self.committed_offset = 0
         self.lag = 0
         self._folded = False  # since the last commit
+        self._begun = False  # what the last commit cut short is finished
         self._passage = Passage(f"{source.topic}-{partition}")
         self._config, self._broker, self._source, self._clock = config, broker, source, clock
         self._workshop = workshop
@@ -80,7 +81,7 @@ class Share:
         return int(self.engine.table.users.counts[0].undo) >= UNDO_ROWS_MAX
 
     def restore_some(self) -> bool:
-        """Take a step of the restore; return whether the partition is live now. Then comes `begin`.
+        """Take a step of the restore; return whether the partition is live now.
 
         Raises RetriableError, and StateError if committed state and log do not fit together.
         """
@@ -102,7 +103,11 @@ class Share:
 
     def _new_restore(self) -> Restore:
         topic = self._source.topic
-        found = self._broker.admin().describe([topic])[topic]
+        admin = self._broker.admin()
+        try:
+            found = admin.describe([topic])[topic]
+        finally:
+            admin.close()
         if found is None:
             raise StateError(f"the topic {topic} is gone", remedy="create it with `ebbtide topics --create`")
         return Restore(
@@ -116,14 +121,17 @@ class Share:
         )
 
     def begin(self) -> Iterator[Slice]:
-        """Finish what the last commit cut short, before the first record after it."""
-        return self._note(self._live.begin())
+        """Finish what the last commit cut short, before the first record after it; once."""
+        if self.phase is Phase.LIVE and not self._begun:
+            self._begun = True
+            yield from self._note(self._live.begin())
 
     def apply(self, records: RecordBatch) -> Iterator[Slice]:
         """Fold records; every slice leaves the share ready for a commit."""
         self._passage.expect(Act.FOLD)
         self._silent_since_ms = self._clock.now_ms()
-        return self._note(self.engine.apply(records))
+        yield from self.begin()
+        yield from self._note(self.engine.apply(records))
 
     def advance_idle(self, source: Source, clock: Clock) -> Iterator[Slice]:
         """Let event time follow the wall clock if the partition is silent and a deadline is due."""
@@ -131,11 +139,20 @@ class Share:
             return
         now_ms = clock.now_ms()
         watermark = self._idle.due(self.engine, self._silent_since_ms, now_ms)
-        if watermark is None or source.end_offsets([self.partition])[self.partition] > self.next_offset:
+        if watermark is None or not self._is_read_to_its_end(source):
             return
+        yield from self.begin()
         for part in self._note(self._live.apply(journal.Idle(self.next_offset, watermark))):
             self._idle.alerted(part.tally.alerts["opened"], now_ms)
             yield part
+
+    def _is_read_to_its_end(self, source: Source) -> bool:
+        """Ask anew where the log ends. A log may end with markers, which the position has moved over."""
+        try:
+            end = source.end_offsets([self.partition])[self.partition]
+        except RetriableError:
+            return False  # it is asked again soon
+        return source.position(self.partition) >= end
 
     def _note(self, parts: Iterator[Slice]) -> Iterator[Slice]:
         for part in parts:
@@ -163,8 +180,9 @@ class Share:
         self._folded = False
 
     def undo(self) -> None:
-        """The transaction is aborted: put every row back as it was at the last commit. Then comes `begin`."""
+        """The transaction is aborted: put every row back as it was at the last commit."""
         self._live.cancel()
+        self._begun = False
         self.engine.table.rollback(self._savepoint)
         self.next_offset = self.committed_offset
         self._folded = False

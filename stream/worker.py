@@ -11,7 +11,7 @@ broken invariant stops the worker with the story, and leaves the committed state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -100,6 +100,7 @@ class Worker:
         try:
             self._follow_items()
             self._hold_intake()
+            self._begin()
             for records in self._poll():
                 self._apply(records)
             self._restore()
@@ -168,11 +169,20 @@ class Worker:
         share = self.shares.get(records.partition)
         if share is None or share.phase is not Phase.LIVE:
             return
-        for part in share.apply(records):
+        self._take(share, share.apply(records))
+        self.observer.applied(share, records)
+
+    def _take(self, share: Share, parts: Iterable[Slice]) -> None:
+        """Produce what is folded, slice by slice; a commit may fall between any two."""
+        for part in parts:
             self._produce(share, part)
             if self._commit_is_due():
                 self.commit()
-        self.observer.applied(share, records)
+
+    def _begin(self) -> None:
+        """Finish what the last commit cut short in partitions that were restored or undone."""
+        for share in self.shares.values():
+            self._take(share, share.begin())
 
     def _produce(self, share: Share, part: Slice) -> None:
         self.observer.slice(share, part)
@@ -186,8 +196,6 @@ class Worker:
             with suppress(RetriableError):  # not decided or not there yet: the next turn asks again
                 if not share.restore_some():
                     continue
-                for part in share.begin():
-                    self._produce(share, part)
                 self.source.seek(share.partition, share.next_offset)
                 if not self._full:
                     self.source.resume([share.partition])
@@ -195,8 +203,7 @@ class Worker:
     def _advance_idle(self) -> None:
         """Let event time pass in partitions that are silent, if a deadline would fall due."""
         for share in self.shares.values():
-            for part in share.advance_idle(self.source, self.clock):
-                self._produce(share, part)
+            self._take(share, share.advance_idle(self.source, self.clock))
 
     # --------------------------------------------------------------------------------------- the commit
 
@@ -243,8 +250,6 @@ class Worker:
         for share in self.shares.values():
             if share.phase is Phase.LIVE:  # what was polled and not applied is to be polled again, too
                 share.undo()
-                for part in share.begin():
-                    self._produce(share, part)
                 self.source.seek(share.partition, share.next_offset)
 
     def _start_over(self, error: FencedError) -> None:

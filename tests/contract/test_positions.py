@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+
 import pytest
 
+from stream.broker import Source
 from stream.errors import StateError
+from stream.records import RecordBatch
 from tests.contract.rigs import POLL_S, Member, Rig, identity, outputs, read_all, wait_until
 
 VALUES = [f"{i}".encode() for i in range(100)]
@@ -189,3 +194,77 @@ def test_a_position_that_the_log_no_longer_holds_is_refused(rig: Rig) -> None:
     assert member.values(0) == VALUES[30:]
     source.close()
     assert read_all(broker, topic, 0, 30).values == VALUES[30:]
+
+
+class Exact(Member):
+    """Expects of every partition exactly the record that its position names, and no gap after it."""
+
+    def __init__(self, source: Source, chance: random.Random) -> None:
+        self.expected: dict[int, int] = {}
+        self.paused: set[int] = set()
+        self.chance = chance
+        super().__init__(source)
+
+    def on_assign(self, partitions: Sequence[int]) -> None:
+        self.assigned.append(list(partitions))
+        for partition in partitions:
+            self.seek(partition)
+        self.source.resume(partitions)
+
+    def on_revoke(self, partitions: Sequence[int]) -> None:
+        super().on_revoke(partitions)
+        for partition in partitions:
+            del self.expected[partition]
+        self.paused.difference_update(partitions)
+        for partition in self.expected:  # as a worker that undoes in the middle of a poll
+            self.seek(partition)
+
+    def seek(self, partition: int) -> None:
+        self.expected[partition] = self.chance.randrange(100)
+        self.source.seek(partition, self.expected[partition])
+
+    def check(self, batch: RecordBatch) -> None:
+        partition, first = batch.partition, self.expected[batch.partition]
+        assert partition not in self.paused
+        assert batch.offsets == list(range(first, first + len(batch.offsets)))
+        assert batch.values == VALUES[first : first + len(batch.offsets)]
+        self.expected[partition] = first + len(batch.offsets)
+        assert self.source.position(partition) >= self.expected[partition]
+
+    def act(self) -> None:
+        """Seek, pause or resume something, or nothing."""
+        held = sorted(self.expected)
+        if not held:
+            return
+        partition = self.chance.choice(held)
+        match self.chance.randrange(6):
+            case 0:
+                self.seek(partition)
+            case 1:
+                self.source.pause([partition])
+                self.paused.add(partition)
+            case 2 | 3:
+                self.source.resume(held)
+                self.paused.clear()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_seek_pause_or_rebalance_ever_skips_or_repeats_a_record(group_rig: Rig, seed: int) -> None:
+    me = identity(filled(group_rig, 4))
+    chance = random.Random(seed)
+    members = [Exact(group_rig.connect(me).source(), chance)]
+    wait_until(lambda: len(members[0].expected) == 4, members[0].poll)
+    seen = 0
+    for turn in range(300):
+        if turn % 60 == 30:
+            members.append(Exact(group_rig.connect(me).source(), chance))
+        if turn % 60 == 59 and len(members) > 1:
+            members.pop(chance.randrange(len(members))).source.close()
+        for member in members:
+            for batch in member.source.poll(1 + chance.randrange(30), 0.02):
+                member.check(batch)
+                seen += len(batch.offsets)
+            member.act()
+    assert seen > 1_000
+    for member in members:
+        member.source.close()

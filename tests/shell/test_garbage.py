@@ -19,7 +19,7 @@ class Node:
 
 def test_what_is_loaded_is_left_out_and_everything_is_put_back() -> None:
     before = gc.get_threshold()
-    with pytest.raises(KeyError), settled():
+    with pytest.raises(KeyError), settled():  # noqa: PT012
         assert gc.get_threshold() == THRESHOLDS
         assert gc.get_freeze_count() > 0
         raise KeyError

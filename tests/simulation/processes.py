@@ -1,0 +1,189 @@
+"""A worker as a process: it dies, it stands still and wakes up, it leaves, and another takes its place.
+
+A worker touches the world only through its client's calls, so a death between any two of its steps is, for
+everyone else, a death before or after one of its calls. At each call the process may also stand still: then
+the scheduler goes on with the others, as long as it likes, and comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, cast
+
+from stream.broker import CommittedOffset, GroupToken, Identity, Sink
+from stream.clock import VirtualClock
+from stream.codec import Decoder
+from stream.config import Config
+from stream.items import ItemTable
+from stream.observe import Observer
+from stream.records import Output
+from stream.share import Share
+from stream.snapshot_format import SnapshotFormat
+from stream.testing import MemoryBroker, MemoryClient
+from stream.testing_line import Call, Line
+from stream.topics import topic_names
+from stream.worker import Worker
+from stream.workshop import Workshop
+from tests.simulation.options import T0_MS
+from tests.simulation.tiny_model import KNOWN, TinyModel
+
+if TYPE_CHECKING:
+    from stream.model import Model
+
+
+class SlowClock(VirtualClock):
+    """A look at it takes time, too: so commits fall due and transactions time out within a batch."""
+
+    def __init__(self, look_ms: float) -> None:
+        super().__init__(T0_MS)
+        self._look_ms = look_ms
+
+    def monotonic_s(self) -> float:
+        if self._look_ms:
+            self.advance(self._look_ms)
+        return super().monotonic_s()
+
+
+class Street(Protocol):
+    """What a process asks at each of its calls: whether something else happens first."""
+
+    def cross(self, process: Process, point: str) -> None: ...
+
+    def divide(self, outputs: Sequence[Output]) -> Sequence[Sequence[Output]]:
+        """Cut outputs into what reaches the broker in one call."""
+        ...
+
+
+class WatchedLine(Line):
+    """A line that tells the scheduler before each call."""
+
+    def __init__(self, broker: MemoryBroker, name: str, cross: Callable[[str], None]) -> None:
+        super().__init__(broker, name)
+        self._cross = cross
+
+    def call(self, point: str, *, refusable: bool = False) -> Call:
+        self._cross(point)
+        return super().call(point, refusable=refusable)
+
+
+class Client(MemoryClient):
+    """The connection of one process."""
+
+    def __init__(self, broker: MemoryBroker, identity: Identity, process: Process, street: Street) -> None:
+        super().__init__(broker, identity, process.name)
+        self._line = WatchedLine(broker, process.name, lambda point: street.cross(process, point))
+        self._street = street
+
+    def sink(self) -> Sink:
+        return PiecewiseSink(super().sink(), self._street)
+
+
+class Unwatched:
+    """An observer that shows nothing: metrics were a fifth of a run. It still says when a worker is full."""
+
+    def __init__(self, config: Config) -> None:
+        self._users_max = config.worker.users_max
+
+    def full(self, shares: Mapping[int, Share]) -> bool:
+        return sum(len(share.engine.table) for share in shares.values()) >= self._users_max
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        yield
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+class PiecewiseSink:
+    """Hands outputs over in several calls, partition by partition, as a producer's batches would go."""
+
+    def __init__(self, sink: Sink, street: Street) -> None:
+        self._sink, self._street = sink, street
+
+    def produce(self, outputs: Sequence[Output]) -> None:
+        for piece in self._street.divide(outputs):
+            self._sink.produce(piece)
+
+    def open(self) -> None:
+        self._sink.open()
+
+    def begin(self) -> None:
+        self._sink.begin()
+
+    def flush(self) -> None:
+        self._sink.flush()
+
+    def send_offsets(self, topic: str, offsets: Mapping[int, CommittedOffset], group: GroupToken) -> None:
+        self._sink.send_offsets(topic, offsets, group)
+
+    def commit(self) -> None:
+        self._sink.commit()
+
+    def abort(self) -> None:
+        self._sink.abort()
+
+    def destroy(self) -> None:
+        self._sink.destroy()
+
+
+class TinyWorkshop(Workshop):
+    """A workshop whose model, if any, is the tiny one."""
+
+    def __init__(self, config: Config, model: bool) -> None:
+        super().__init__(config, None)
+        if model:
+            self.items = ItemTable(KNOWN)
+            self.format = SnapshotFormat(config, self.items)
+            self.decoder = Decoder(config.events.kinds, self.items)
+            self.model = cast("Model", TinyModel(config))
+
+
+class Process:
+    """One process of the group. It may be started again after its end, as an orchestrator would."""
+
+    def __init__(self, name: str, transactional_id: str) -> None:
+        self.name = name
+        self.transactional_id = transactional_id
+        #: In the middle of a call, while others go on.
+        self.standing = False
+        self.client: Client | None = None
+        self.worker: Worker | None = None
+
+    def start(
+        self, config: Config, broker: MemoryBroker, *, model: bool, watched: bool, street: Street
+    ) -> None:
+        """Come up as a new worker that knows nothing, and join the group. Raises what a worker raises."""
+        identity = Identity(
+            config.kafka.group_id,
+            self.transactional_id,
+            topic_names(config),
+            exactly_once=config.worker.guarantee == "exactly-once",
+        )
+        self.client = Client(broker, identity, self, street)
+        observer = None if watched else cast(Observer, Unwatched(config))
+        workshop = TinyWorkshop(config, model)
+        self.worker = Worker(config, self.client, workshop, clock=broker.clock, observer=observer)
+        self.worker.start()
+
+    @property
+    def running(self) -> bool:
+        return self.worker is not None and not self.standing
+
+    def turn(self) -> None:
+        assert self.worker is not None
+        self.worker.turn()
+
+    def leave(self) -> None:
+        """Commit and leave the group, as on SIGTERM."""
+        assert self.worker is not None
+        self.worker.stop()
+        self.worker.close()
+        self.worker = None
+
+    def end(self) -> None:
+        """The process is no more, and leaves no word."""
+        if self.client is not None and not self.client.dead:
+            self.client.kill()
+        self.worker = None
