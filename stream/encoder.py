@@ -25,6 +25,11 @@ Floats = npt.NDArray[np.float32]
 #: Features of a kind that the config does not have are constant; all others must be there.
 _KIND: Final = "kind="
 
+#: State of one call of the step. More leaves the core's cache: the step of an attention encoder with 33 KB a
+#: user costs 15 µs an event in calls of 2 MB, 26 in calls of 16 MB, and far more beside a busy neighbour.
+_STEP_BYTES: Final = 2 << 20
+_STEP_ROWS_MIN: Final = 32
+
 
 class Encoder:
     """The step, the head and the context of one bundle, bound to the features of one core."""
@@ -54,12 +59,19 @@ class Encoder:
 
         state [B, S]; item [B] index into the item table, or −1; features [B, all of the core's columns].
         """
-        inputs = {
+        rows = {
             "state": state,
             "item": self.item_rows(item),
             "features": _pick(features, self._step_columns),
         }
-        after: Floats = self._step.run(["next"], inputs)[0]
+        size = max(_STEP_ROWS_MIN, _STEP_BYTES // (4 * self.state_size))
+        if len(state) <= size:
+            whole: Floats = self._step.run(["next"], rows)[0]
+            return whole
+        after = np.empty_like(state)
+        for i in range(0, len(state), size):
+            part = {name: array[i : i + size] for name, array in rows.items()}
+            after[i : i + size] = self._step.run(["next"], part)[0]
         return after
 
     def head(self, state: Floats) -> tuple[Floats, Floats | None]:

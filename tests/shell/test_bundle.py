@@ -178,3 +178,16 @@ def test_columns_are_found_by_name(made: Bundle) -> None:
     assert first is not None
     assert second is not None
     assert np.array_equal(first, second)
+
+
+def test_a_large_state_is_stepped_in_parts_of_equal_bits(
+    made: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(2)
+    encoder = Encoder(made, NAMES, made.item_ids)
+    state = random.standard_normal((100, encoder.state_size)).astype(np.float32)
+    item = random.integers(-1, 50, size=100).astype(np.int32)
+    features = random.standard_normal((100, len(NAMES))).astype(np.float32)
+    whole = encoder.step(state, item, features)
+    monkeypatch.setattr("stream.encoder._STEP_BYTES", 0)
+    assert np.array_equal(encoder.step(state, item, features), whole)
