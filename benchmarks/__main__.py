@@ -1,8 +1,8 @@
 """Run the benchmarks: `python -m benchmarks [year] [users] [codec] [encoders]`, or all. `make bench`.
 
-year    events a second of `ebbtide replay` over the demo's year, with and without the model
-users   cost of an event and bytes of memory with 2,000 and with 1,000,000 users
-codec   cost of reading a record and of writing an output, beside the libraries alone
+year      events a second of `ebbtide replay` over the demo's year, with and without the model
+users     cost of an event and bytes of memory with 2,000 and with 1,000,000 users
+codec     cost of reading a record and of writing an output, beside the libraries alone
 encoders  bytes of state and cost of a step of each kind of encoder
 
 Close other programs first: the figures are of one core, and a busy neighbour takes its share of it.
