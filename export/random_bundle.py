@@ -64,7 +64,6 @@ def proved_bundle(
     contexts = contexts or {}
     item_ids = [f"item-{i}" for i in range(items)] if isinstance(items, int) else list(items)
     random = np.random.default_rng(seed)
-    torch.manual_seed(seed)
     features = fit_features(attributes) if attributes else None
     config = RecommenderConfig(
         items=len(item_ids),
@@ -75,7 +74,7 @@ def proved_bundle(
         item_features=features.to_builtins() if features else None,
         **(feature_names(kinds, contexts) | options),
     )
-    model = random_model(config)
+    model = random_model(config, seed)
     if features:
         model.items.describe(*features.encode(attributes))
     with torch.no_grad():
@@ -93,7 +92,6 @@ def proved_bundle(
         half=half,
         hazard_horizon_ms=30 * DAY_MS if config.hazard_bins_ms else 0,
     )
-
     proved: list[Parity] = []
     bundle = write_bundle(Path(path), contents, lambda bundle: proved.append(prove(model, bundle, seed=seed)))
     return bundle, proved[0]
@@ -108,8 +106,9 @@ def feature_names(kinds: Sequence[str], contexts: Iterable[str]) -> dict[str, An
     }
 
 
-def random_model(config: RecommenderConfig) -> Recommender:
+def random_model(config: RecommenderConfig, seed: int = 0) -> Recommender:
     """Return a model in which no parameter is zero, as many are at first: zeros hide what they add to."""
+    torch.manual_seed(seed)
     model = Recommender(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():

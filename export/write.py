@@ -73,14 +73,13 @@ def write_bundle(
     return open_bundle(path)
 
 
-def _write_files(folder: Path, contents: Contents) -> None:
+def _write_tables(folder: Path, contents: Contents) -> None:
     bad = [item_id for item_id in contents.item_ids if not item_id or "\n" in item_id]
     if bad:
         raise EbbtideError(
             f"{len(bad)} item ids are empty or hold a line end, the first is {bad[0]!r}",
             remedy="leave these items out of training",
         )
-    model, block = contents.model, block_size(len(contents.item_ids))
     dtype = np.float16 if contents.half else np.float32
     arrays = {
         "items.npy": contents.items.astype(dtype),
@@ -93,6 +92,11 @@ def _write_files(folder: Path, contents: Contents) -> None:
     for name, array in arrays.items():
         np.save(folder / name, array, allow_pickle=False)
     (folder / "item_ids.txt").write_bytes("".join(f"{i}\n" for i in contents.item_ids).encode())
+
+
+def _write_files(folder: Path, contents: Contents) -> None:
+    _write_tables(folder, contents)
+    model, block = contents.model, block_size(len(contents.item_ids))
     graphs = model_graphs(model) | {"score.onnx": score_graph(contents.items.shape[1], block)}
     for name, graph in graphs.items():
         (folder / name).write_bytes(graph)

@@ -56,11 +56,10 @@ def test_the_options_cover_every_kind() -> None:
 
 
 def small_encoder(kind: str, seed: int = 3) -> Any:
-    torch.manual_seed(seed)
     config = RecommenderConfig(
         items=3, embedding_size=8, step_features=(), encoder=kind, encoder_config=SMALL[kind]
     )
-    return random_model(config).encoder
+    return random_model(config, seed).encoder
 
 
 def walk(encoder: Any, x: Tensor, gap_log: Tensor) -> Tensor:
