@@ -168,6 +168,8 @@ def test_new_attributes_move_a_late_item_and_no_other(shop: Shop) -> None:
         n: s for n, s in before.items() if n != "late-1"
     }
     assert after["late-3"] == before["late-2"]
+    shop.apply(("late-4", LATE | {"colour": "green"}))
+    assert shop.listed()["late-4"] == after["late-1"]
 
 
 def test_what_the_bundle_knows_of_its_own_items_stays(shop: Shop) -> None:
