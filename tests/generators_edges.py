@@ -264,7 +264,7 @@ def spenders(rng: random.Random, settings: Mapping[str, Any], size: int) -> Stre
     times = sorted(T0 + rng.randrange(days) for _ in range(size))
     lines = []
     for number, time in enumerate(times):
-        late = rng.randrange(min(settings["lateness_max"], 3 * DAY)) if rng.random() < 0.3 else 0
+        late = rng.randrange(1 + min(settings["lateness_max"], 3 * DAY)) if rng.random() < 0.3 else 0
         value = rng.choice([0.1, 0.2, 0.3, 1e15, -1e15, 1e-3, rng.uniform(-9, 9), None])
         kind = a_kind(rng, settings, 0.8, 0.05)
         lines.append(event(settings, f"user-{rng.randrange(1 + size // 12)}", kind, time - late, value=value))
