@@ -46,6 +46,7 @@ class CatchUp:
         self._partition, self._commit, self._place = partition, commit, place
         self._entries, self._encoding = list(entries), encoding
         self._storm_offset = commit.at.clock["offset"] if commit.at.ringing else None
+        self._complete = False
         table = partition.table
         set_clock(table.clock, commit.floor.clock)
         table.reserve(0, 0, 0, timers=len(table))
@@ -55,8 +56,11 @@ class CatchUp:
         self._encode_or_not()
 
     def take(self, records: RecordBatch) -> None:
-        """Fold the next records of the log, and the entries before each of them."""
-        while records.offsets:
+        """Fold the next records of the log, and the entries before each of them.
+
+        Behind a record whose storm was cut short there are none but dead letters: the storm comes first.
+        """
+        while records.offsets and not self._complete:
             i = bisect_left(records.offsets, self._next_cut())
             self._fold(records.slice(0, i))
             records = records.slice(i, len(records.offsets))
@@ -65,7 +69,8 @@ class CatchUp:
             self._take_entries(records.offsets[0])
             if records.offsets[0] == self._storm_offset:
                 self._apply_last(self._partition.apply(records.slice(0, 1)))
-                records = records.slice(1, len(records.offsets))
+                self._complete = True
+                return
 
     def _next_cut(self) -> float:
         """Return the offset up to which nothing comes between the records."""

@@ -90,6 +90,7 @@ class Commit(Struct, frozen=True, kw_only=True):
     emit_from_ms: int
     catalogue: int | None
     live: bool = False  # the last event's time lay close to its record's timestamp
+    silent: bool = False  # the storm that the commit cuts short is that of a record from before emit_from
 
 
 class _Version(Struct):
@@ -175,6 +176,7 @@ class Standing(NamedTuple):
     terms: Terms  # of the last commit
     points: tuple[Point, ...]
     changes: tuple[Entry, ...] = ()  # of the terms, to take effect before the first record
+    silent: bool = False  # see `Commit`
 
 
 class Commits:
@@ -216,7 +218,9 @@ class Commits:
 
     def begin(self) -> Iterator[Slice]:
         """End the storm that the last commit cut short, and let changed terms take effect."""
-        yield from self._partition.ring_on(self._standing.offset)
+        partition = self._partition
+        partition.silent = [int(partition.table.clock[0].offset)] if self._standing.silent else []
+        yield from partition.ring_on(self._standing.offset)
         for change in self._standing.changes:
             yield from self.apply(change)
 
@@ -256,6 +260,7 @@ class Commits:
             entries=standing.entries + written,
             terms=self._terms,
             changes=changes,
+            silent=self._silent,
         )
         self._written = []
         self._floor = self._next_floor
@@ -269,7 +274,7 @@ class Commits:
         self._terms, self._written = self._standing.terms, []
 
     def _record(self, here: Point) -> Output:
-        self._here = here
+        self._here, self._silent = here, here.clock["offset"] in self._partition.silent
         model = self._partition.model
         record = Commit(
             n=self.n + 1,
@@ -281,6 +286,7 @@ class Commits:
             emit_from_ms=self._standing.emit_from_ms,
             catalogue=None if model is None else model.catalogue,
             live=self._partition.last_event_live,
+            silent=self._silent,
         )
         return Output(
             USER_STATE, self._partition.partition, COMMIT_KEY, _encode(record), [("schema", SCHEMA)]

@@ -119,6 +119,8 @@ class Partition:
         self.topic, self.partition = topic, partition
         self.emit_from_ms = NEVER
         self.last_event_live = False  # the last event's time lay close to its record's timestamp
+        #: Offsets of records from before `emit_from`: their effects, timers included, are not produced.
+        self.silent: list[int] = []
         self.items, self.model = items, model
         self.tested: Tested | None = None  # for a worker's metrics: last lists against what came next
         self.emitter = emit.Emitter(topic, partition)
@@ -143,6 +145,7 @@ class Partition:
             decoded = self._decoder.decode(records)
         tally.times_missing = decoded.times_missing
         self._note_liveness(decoded.events)
+        self._note_silence(records)
         writer = Writer(self, records, decoded, tally)
         start, stop = 0, decoded.events.size
         while start < stop or self.ringing:
@@ -163,9 +166,17 @@ class Partition:
             age_ms = int(events.record_time_ms[-1]) - int(events.event_time_ms[-1])
             self.last_event_live = abs(age_ms) <= LIVE_WITHIN_MS
 
+    def _note_silence(self, records: RecordBatch) -> None:
+        emit_from_ms = self.emit_from_ms
+        if emit_from_ms == NEVER:
+            return
+        timestamps = zip(records.offsets, records.timestamps_ms, strict=True)
+        self.silent = [offset for offset, timestamp_ms in timestamps if timestamp_ms < emit_from_ms]
+
     def advance(self, offset: int, watermark: int) -> Iterator[Slice]:
         """Move the watermark before the record at `offset` without an event: an idle step."""
         decoded, writer = self._nothing()
+        self.silent = []
         self._ring(decoded.events, offset, watermark, writer)
         yield writer.slice(0, offset)
         yield from self.ring_on(offset)
@@ -282,16 +293,7 @@ class Writer:
         self._dead = decoded.dead
         self._dead_written = 0
         self._outputs: list[Output] = []
-        self._silent = self._silent_offsets()
         self.tally = tally
-
-    def _silent_offsets(self) -> list[int]:
-        """Return the offsets of records from before the first start: their effects are not produced."""
-        emit_from_ms = self._partition.emit_from_ms
-        if emit_from_ms == NEVER:
-            return []
-        records = zip(self._records.offsets, self._records.timestamps_ms, strict=True)
-        return [offset for offset, timestamp_ms in records if timestamp_ms < emit_from_ms]
 
     def slice(self, reached: int, offset: int | None = None) -> Slice:
         """Take what has been written since the last slice; `reached` is the next event to do."""
@@ -322,8 +324,8 @@ class Writer:
 
     def _write_effects(self, effects: Any, ranked: list[RankedList]) -> None:
         partition, model = self._partition, self._partition.model
-        if self._silent:
-            effects = effects[~np.isin(effects.offset, self._silent)]
+        if partition.silent:
+            effects = effects[~np.isin(effects.offset, partition.silent)]
         lists = emit.NO_LISTS
         if model is not None and ranked:
             items = emit.encode_lists(partition.items, [(made.items, made.scores) for made in ranked])

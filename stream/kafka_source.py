@@ -104,7 +104,7 @@ class KafkaSource:
         self._consumer.close()
         self._committed.close()
         failure, self._failure = self._failure, None
-        if failure is not None:
+        if failure is not None and not isinstance(failure, RetriableError):  # there is no next time
             raise failure
 
     # Records

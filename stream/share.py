@@ -73,8 +73,15 @@ class Share:
 
     @property
     def changed(self) -> bool:
-        """Whether there is anything to commit: records that were folded, or rows that no snapshot holds."""
-        return self._folded or (self._commits is not None and self._commits.owing)
+        """Whether there is anything to commit: records that were folded, rows that no snapshot holds, or the
+        moment of the first start.
+        """
+        return self._folded or (self._commits is not None and (self._commits.owing or self.is_new))
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nobody has ever committed here: the moment of the first start is not written down yet."""
+        return self._commits is not None and self._commits.n == 0
 
     @property
     def undo_is_full(self) -> bool:

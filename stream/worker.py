@@ -58,6 +58,7 @@ class Worker:
         self.observer = observer or Observer(config)
         self.workshop = workshop
         self.shares: dict[int, Share] = {}
+        self._exactly_once = config.worker.guarantee == "exactly-once"
         self.source = broker.source()
         self.sink: Sink = broker.sink()
         self.transaction = Transaction(self.sink, self.clock)
@@ -100,10 +101,10 @@ class Worker:
         try:
             self._follow_items()
             self._hold_intake()
-            self._begin()
             for records in self._poll():
                 self._apply(records)
             self._restore()
+            self._begin()
             self._advance_idle()
             if self._commit_is_due():
                 self.commit()
@@ -210,14 +211,17 @@ class Worker:
     def _commit_is_due(self) -> bool:
         if not any(share.changed for share in self.shares.values()):
             return False
-        interval_s = self.config.worker.commit_interval_ms / 1000.0
-        full = any(share.undo_is_full for share in self.shares.values())
-        return full or self.clock.monotonic_s() - self._commit_s >= interval_s
+        if not self._exactly_once and any(share.engine.ringing for share in self.shares.values()):
+            return False  # a row written within a storm does not say how far into it; only a transaction may
+        if any(share.is_new or share.undo_is_full for share in self.shares.values()):
+            return True
+        return self.clock.monotonic_s() - self._commit_s >= self.config.worker.commit_interval_ms / 1000.0
 
     def commit(self) -> None:
         """Make everything since the last commit final, in one transaction.
 
-        1. Snapshot rows and a commit record of every changed partition join the outputs.
+        1. Snapshot rows and a commit record of every changed partition join the outputs; without a
+           transaction, only when those are stored, as a row says that they are.
         2. The group's offsets join them, with the record's number.
         3. The transaction commits; the sink says if it did.
         4. Only then the way back is forgotten and the rows count as written.
@@ -228,6 +232,8 @@ class Worker:
             return
         with self.observer.stage("commit"):
             offsets: dict[int, CommittedOffset] = {}
+            if not self._exactly_once:
+                self.sink.flush()
             for share in changed:
                 outputs, offset = share.prepare_commit()
                 self.transaction.produce(outputs)

@@ -129,7 +129,19 @@ def draw(seed: int) -> Options:
     )
     if options.model == "":
         options.quirks.pop("poison", None)
+    if not options.exactly_once:
+        _leave_out_what_only_transactions_stand(options)
     return options
+
+
+def _leave_out_what_only_transactions_stand(options: Options) -> None:
+    """At least once, nobody fences a worker that wakes up, and an idle step that was not committed is taken
+    again at another time: decision 0090 says what that may do.
+    """
+    for shock in ("pause", "stand_still", "replace"):
+        options.shocks.pop(shock, None)
+    if options.rates or options.shocks:
+        options.tree["time"]["idle_after"] = "3650d"
 
 
 def _some(chance: random.Random, faults: Mapping[str, tuple[float, float]], share: float) -> dict[str, float]:

@@ -20,7 +20,7 @@ from stream.observe import Observer
 from stream.records import Output
 from stream.share import Share
 from stream.snapshot_format import SnapshotFormat
-from stream.testing import MemoryBroker, MemoryClient
+from stream.testing import MemoryBroker, MemoryClient, MemoryPlainSink
 from stream.testing_line import Call, Line
 from stream.topics import topic_names
 from stream.worker import Worker
@@ -49,6 +49,14 @@ class Street(Protocol):
     """What a process asks at each of its calls: whether something else happens first."""
 
     def cross(self, process: Process, point: str) -> None: ...
+
+    def choose(self, limit: int) -> int:
+        """Draw a number in [0, limit)."""
+        ...
+
+    def tell(self, process: Process, text: str) -> None:
+        """Note what a process did, for the story."""
+        ...
 
     def divide(self, outputs: Sequence[Output]) -> Sequence[Sequence[Output]]:
         """Cut outputs into what reaches the broker in one call."""
@@ -79,11 +87,15 @@ class Client(MemoryClient):
         return PiecewiseSink(super().sink(), self._street)
 
 
-class Unwatched:
-    """An observer that shows nothing: metrics were a fifth of a run. It still says when a worker is full."""
+class Teller:
+    """An observer without metrics, which were a fifth of a run: it tells the story of its worker.
 
-    def __init__(self, config: Config) -> None:
+    It still says when a worker is full.
+    """
+
+    def __init__(self, config: Config, tell: Callable[[str], None]) -> None:
         self._users_max = config.worker.users_max
+        self._tell = tell
 
     def full(self, shares: Mapping[int, Share]) -> bool:
         return sum(len(share.engine.table) for share in shares.values()) >= self._users_max
@@ -92,19 +104,49 @@ class Unwatched:
     def stage(self, name: str) -> Iterator[None]:
         yield
 
+    def rebalance(self, kind: str, partitions: Sequence[int]) -> None:
+        self._tell(f"{kind} {sorted(partitions)}")
+
+    def committed(self, shares: Mapping[int, Share]) -> None:
+        self._tell(f"committed { ({p: share.committed_offset for p, share in sorted(shares.items())}) }")
+
+    def aborted(self) -> None:
+        self._tell("undoes")
+
+    def fenced(self) -> None:
+        self._tell("starts over")
+
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: None
 
 
 class PiecewiseSink:
-    """Hands outputs over in several calls, partition by partition, as a producer's batches would go."""
+    """Hands outputs over in several calls, partition by partition, as a producer's batches would go.
+
+    Without transactions they wait in the producer's queue for an uncertain time, and die with it.
+    """
 
     def __init__(self, sink: Sink, street: Street) -> None:
         self._sink, self._street = sink, street
+        self._queues = isinstance(sink, MemoryPlainSink)
+        self._queue: list[Output] = []
 
     def produce(self, outputs: Sequence[Output]) -> None:
-        for piece in self._street.divide(outputs):
+        if not self._queues:
+            self._deliver(self._street.divide(outputs))
+            return
+        pieces = self._street.divide([*self._queue, *outputs])
+        sent = self._street.choose(len(pieces) + 1)
+        self._queue = [output for piece in pieces[sent:] for output in piece]
+        self._deliver(pieces[:sent])
+
+    def _deliver(self, pieces: Sequence[Sequence[Output]]) -> None:
+        for piece in pieces:
             self._sink.produce(piece)
+
+    def _empty_queue(self) -> None:
+        queue, self._queue = self._queue, []
+        self._deliver(self._street.divide(queue) if queue else [])
 
     def open(self) -> None:
         self._sink.open()
@@ -113,12 +155,14 @@ class PiecewiseSink:
         self._sink.begin()
 
     def flush(self) -> None:
+        self._empty_queue()
         self._sink.flush()
 
     def send_offsets(self, topic: str, offsets: Mapping[int, CommittedOffset], group: GroupToken) -> None:
         self._sink.send_offsets(topic, offsets, group)
 
     def commit(self) -> None:
+        self._empty_queue()
         self._sink.commit()
 
     def abort(self) -> None:
@@ -162,7 +206,7 @@ class Process:
             exactly_once=config.worker.guarantee == "exactly-once",
         )
         self.client = Client(broker, identity, self, street)
-        observer = None if watched else cast(Observer, Unwatched(config))
+        observer = None if watched else cast(Observer, Teller(config, lambda text: street.tell(self, text)))
         workshop = TinyWorkshop(config, model)
         self.worker = Worker(config, self.client, workshop, clock=broker.clock, observer=observer)
         self.worker.start()

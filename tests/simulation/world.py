@@ -224,6 +224,12 @@ class World:
             client.thaw()
         self._tell(f"    {process.name} goes on with {point}")
 
+    def choose(self, limit: int) -> int:
+        return self._chance.randrange(limit)
+
+    def tell(self, process: Process, text: str) -> None:
+        self._tell(f"    {process.name}: {text}")
+
     def divide(self, outputs: Sequence[Output]) -> Sequence[Sequence[Output]]:
         """Cut outputs into calls: partition by partition of each topic, in any order of these."""
         if not self.options.pieces or not outputs:
