@@ -72,6 +72,16 @@ class Lists(NamedTuple):
     catalogue: int | None
 
 
+class Risks(NamedTuple):
+    """What the hazard head says: P(no event within horizon_ms) as of each alert, by its `read`."""
+
+    risk: Sequence[float]
+    horizon_ms: int
+
+
+#: Digits of a risk behind the point: machines agree on them, and nobody acts on the seventh.
+_RISK_DIGITS: Final = 6
+
 NO_LISTS: Final = Lists((), (), "", None)
 
 
@@ -86,12 +96,18 @@ class Emitter:
         """Return `topic-partition-offset`; also the rec_id of a list that an event triggered."""
         return self._origin(offset).decode()
 
-    def emit(self, effects: Any, ids: npt.NDArray[np.uint8], lists: Lists = NO_LISTS) -> list[Output]:
+    def emit(
+        self,
+        effects: Any,
+        ids: npt.NDArray[np.uint8],
+        lists: Lists = NO_LISTS,
+        risks: Risks | None = None,
+    ) -> list[Output]:
         """Return the outputs of the effects, EFFECT[E], in their order; `ids` are those of `Users`."""
         effects = effects.view(np.ndarray)  # a record array looks each field up anew
         users = _cut_ids(effects, ids)
         origins = [self._origin(offset) for offset in effects["offset"].tolist()]
-        lines = _encode_lines(_messages(effects, users, origins, lists))
+        lines = _encode_lines(_messages(effects, users, origins, lists, risks))
         values = lines.split(b"\n")[:-1]  # JSON has no line break of its own, and the last line ends with one
         outputs = []
         columns = zip(effects["what"].tolist(), effects["nth"].tolist(), origins, users, values, strict=True)
@@ -119,7 +135,9 @@ class Emitter:
 # Each of these makes the messages of one kind from columns, in the order of the type's fields.
 
 
-def _messages(effects: Any, users: list[bytes], origins: list[bytes], lists: Lists) -> list[Any]:
+def _messages(
+    effects: Any, users: list[bytes], origins: list[bytes], lists: Lists, risks: Risks | None
+) -> list[Any]:
     """Return the message of each effect."""
     messages: list[Any] = [None] * len(effects)
     for what in (TRANSITION, ALERT, LIST):
@@ -131,7 +149,7 @@ def _messages(effects: Any, users: list[bytes], origins: list[bytes], lists: Lis
         if what == TRANSITION:
             made = _transitions(chosen, whose)
         elif what == ALERT:
-            made = _alerts(chosen, whose)
+            made = _alerts(chosen, whose, risks)
         else:
             made = _recommendations(chosen, whose, [origins[i] for i in places], lists)
         for i, message in zip(places, made, strict=True):
@@ -155,11 +173,16 @@ def _transitions(effects: Any, users: list[bytes]) -> list[Any]:
     )
 
 
-def _alerts(effects: Any, users: list[bytes]) -> list[Any]:
+def _alerts(effects: Any, users: list[bytes], risks: Risks | None) -> list[Any]:
+    risk: list[Any] = [msgspec.UNSET] * len(users)
+    if risks is not None:
+        risk = [round(risks.risk[look], _RISK_DIGITS) for look in effects["read"].tolist()]
+    horizon: Any = msgspec.UNSET if risks is None else risks.horizon_ms
     columns = zip(
         users,
         _words(STATUSES, effects["status"]),
         _words(STATES, effects["to"]),
+        risk,
         *(effects[name].tolist() for name in ("at", "last_event_time", *EVIDENCE)),
         strict=True,
     )
@@ -171,6 +194,8 @@ def _alerts(effects: Any, users: list[bytes]) -> list[Any]:
             stage=stage,
             at=at,
             last_event_time=last_event_time,
+            risk=chance,
+            horizon=horizon,
             first_event_time=first_event_time,
             events=events,
             sessions=sessions,
@@ -178,7 +203,8 @@ def _alerts(effects: Any, users: list[bytes]) -> list[Any]:
             active_days=active_days,
         )
         for (
-            user, status, stage, at, last_event_time, first_event_time, events, sessions, orders, active_days,
+            user, status, stage, chance, at, last_event_time,
+            first_event_time, events, sessions, orders, active_days,
         ) in columns
     ]  # fmt: skip
 

@@ -114,7 +114,8 @@ class Partition:
         clock: Clock | None = None,
     ) -> None:
         contexts = len(model.contexts) if model else 0
-        self.rules = make_rules(config, model=model is not None, contexts=contexts)
+        hazard = model is not None and model.tells_risk
+        self.rules = make_rules(config, model=model is not None, contexts=contexts, hazard=hazard)
         self.table = UserTable(self.rules, model.state_size if model else 0, undo=undo, snapshots=snapshots)
         self.topic, self.partition = topic, partition
         self.emit_from_ms = NEVER
@@ -244,17 +245,27 @@ class Partition:
     def _finish(self, folded: Folded, writer: Writer, start: int, reached: int) -> None:
         """Encode, score and emit what a fold call asked for."""
         lists: list[RankedList] = []
+        risks: emit.Risks | None = None
         if self.model is not None and self.encoding:
             with self.timed("encode", writer.tally):
-                states = run_waves(self.table.users, folded, self.model.step)
+                states, looked = run_waves(self.table.users, folded, self.model.step)
                 if self.rules.model_risk:
                     self._set_risk(folded)
             if len(states) and not self.quiet:
                 with self.timed("score", writer.tally):
                     lists = self.model.rank(self._reads(folded, states))
+            if len(looked) and not self.quiet:
+                risks = self._risks(folded, looked)
         if not self.quiet:
             with self.timed("emit", writer.tally):
-                writer.write(folded, start, reached, lists)
+                writer.write(folded, start, reached, lists, risks)
+
+    def _risks(self, folded: Folded, states: Any) -> emit.Risks:
+        """Let the hazard head say how large the risk is that each alert tells of."""
+        assert self.model is not None
+        effects = folded.effects[: folded.n[0].effects]
+        silent_ms = effects.silent_ms[effects.what == ALERT]
+        return emit.Risks(self.model.risk(states, silent_ms).tolist(), self.model.horizon_ms)
 
     def _set_risk(self, folded: Folded) -> None:
         """Let the hazard head say how long each of the stepped users may stay silent."""
@@ -311,7 +322,9 @@ class Writer:
         self._bury_before(row)
         self._bury(DeadLetter(row, reason))
 
-    def write(self, folded: Folded, start: int, reached: int, lists: list[RankedList]) -> None:
+    def write(
+        self, folded: Folded, start: int, reached: int, lists: list[RankedList], risks: emit.Risks | None
+    ) -> None:
         status = folded.status[start:reached]
         self.tally.late += int(folded.n[0].late)
         self.tally.throttled += int(folded.n[0].throttled)
@@ -320,9 +333,9 @@ class Writer:
         for i in np.flatnonzero(status > DUPLICATE).tolist():
             self.bury(start + i, FROM_FUTURE_REASON if status[i] == FROM_FUTURE else TOO_LATE)
         if folded.n[0].effects:
-            self._write_effects(folded.effects[: folded.n[0].effects], lists)
+            self._write_effects(folded.effects[: folded.n[0].effects], lists, risks)
 
-    def _write_effects(self, effects: Any, ranked: list[RankedList]) -> None:
+    def _write_effects(self, effects: Any, ranked: list[RankedList], risks: emit.Risks | None) -> None:
         partition, model = self._partition, self._partition.model
         if partition.silent:
             effects = effects[~np.isin(effects.offset, partition.silent)]
@@ -331,7 +344,7 @@ class Writer:
             items = emit.encode_lists(partition.items, [(made.items, made.scores) for made in ranked])
             policies = [made.policy for made in ranked]
             lists = emit.Lists(policies, items, model.version, model.catalogue)
-        self._outputs += partition.emitter.emit(effects, partition.table.users.ids, lists)
+        self._outputs += partition.emitter.emit(effects, partition.table.users.ids, lists, risks)
         self.tally.count(effects, ranked)
         if partition.tested is not None and ranked:
             self._test(effects[effects.what == LIST], ranked, partition.tested)

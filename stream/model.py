@@ -15,7 +15,7 @@ import numpy.typing as npt
 from stream.bundle import Bundle
 from stream.candidates import Candidates
 from stream.config import Config
-from stream.core.risk import silence_at_risk
+from stream.core.risk import risk_of_silence, silence_at_risk
 from stream.core.scoring import DIVERSITY_POOL, Policy, diversify, excluded_items, group_by_policy
 from stream.encoder import Encoder
 from stream.errors import BundleError
@@ -68,7 +68,8 @@ class Model:
         self._reranker = Reranker(bundle) if RERANK in bundle.manifest.files else None
         self.policies: Sequence[Policy] = make_policies(config)
         self.catalogue: int | None = None
-        self._horizon_ms = config.lifecycle.horizon_ms
+        self.horizon_ms = config.lifecycle.horizon_ms
+        self._bins_ms = np.array(bundle.manifest.hazard.bins_ms if bundle.manifest.hazard else [], np.int64)
         self._risk_threshold = config.lifecycle.risk_threshold
         self._at_risk_max_ms = config.lifecycle.at_risk_max_ms
         if config.lifecycle.risk == "model" and bundle.manifest.hazard is None:
@@ -85,18 +86,23 @@ class Model:
     def step(self, state: Floats, item: Ints, features: Floats) -> Floats:
         return self.encoder.step(state, item, features)
 
+    @property
+    def tells_risk(self) -> bool:
+        """Whether the bundle has a hazard head."""
+        return len(self._bins_ms) > 0
+
+    def risk(self, state: Floats, silent_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return P(no event within `horizon_ms` | silent for silent_ms [B]) of each state [B, S]."""
+        hazard = self.encoder.head(state)[1]
+        assert hazard is not None
+        return risk_of_silence(hazard, self._bins_ms, silent_ms, self.horizon_ms)
+
     def silence_allowed_ms(self, state: Floats) -> npt.NDArray[np.int64]:
         """Return for each state [B, S] how long its user may stay silent before being at risk."""
         _, hazard = self.encoder.head(state)
-        manifest = self.bundle.manifest
         assert hazard is not None  # `__init__` made sure
-        assert manifest.hazard is not None
         return silence_at_risk(
-            hazard,
-            np.array(manifest.hazard.bins_ms, np.int64),
-            self._horizon_ms,
-            self._risk_threshold,
-            self._at_risk_max_ms,
+            hazard, self._bins_ms, self.horizon_ms, self._risk_threshold, self._at_risk_max_ms
         )
 
     def rank(self, reads: Reads) -> list[RankedList]:

@@ -15,7 +15,7 @@ from stream.core.rules import Rules
 _UNLISTED = ("none", "forgotten")
 
 
-def make_rules(config: Config, *, model: bool, contexts: int = 0) -> Rules:
+def make_rules(config: Config, *, model: bool, contexts: int = 0, hazard: bool = False) -> Rules:
     """Return the rules of the fold; contexts: entries of the context that the bundle names."""
     rings = config.windows.rings
     buckets = np.array([ring.buckets for ring in rings], np.int64)
@@ -54,6 +54,7 @@ def make_rules(config: Config, *, model: bool, contexts: int = 0) -> Rules:
         unknown_context=np.zeros(contexts, np.float32),
         model=model,
         model_risk=model and lifecycle.risk == "model",
+        hazard=model and hazard,
         win_back="at_risk" in config.policies_given,
     )
 

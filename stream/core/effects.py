@@ -31,12 +31,12 @@ EFFECT_NAMES: Final = (
     "id_length",
     "at",  # event time of the event, or the deadline
     "last_event_time",  # transition, list: before it, NEVER for the first; alert: the one it was opened with
-    "silent_ms",  # transition: at − last_event_time, NEVER for the first
+    "silent_ms",  # transition: at − last_event_time, NEVER for the first; alert: at − the user's last event
     "before",  # transition: state before
     "to",  # transition: state after; alert: its stage; list: the user's state
     "trigger",  # transition, list: TRIGGERS
     "status",  # alert: STATUSES
-    "read",  # list: index into the reads
+    "read",  # list: index into the reads; alert: into the looks, with a hazard head
     "first_event_time",
     "events",
     "sessions",
@@ -46,7 +46,10 @@ EFFECT_NAMES: Final = (
 EFFECT: Final = np.dtype([(name, "i8") for name in EFFECT_NAMES])
 
 FOLDED: Final = np.dtype(
-    [(name, "i8") for name in ("effects", "features", "steps", "reads", "timers", "late", "throttled")]
+    [
+        (name, "i8")
+        for name in ("effects", "features", "steps", "reads", "looks", "timers", "late", "throttled")
+    ]
 )
 
 
@@ -54,7 +57,7 @@ class Folded(NamedTuple):
     """What one fold call found, B events and E effects at most; `n[0]` says how much of it is filled.
 
     A step advances the encoder of `step_slot` by event `step_event`; steps of one user have waves 0, 1, 2 …
-    A read takes the user's state after `read_after` of this call's steps.
+    A read takes the user's state after `read_after` of this call's steps; a look does so for an alert.
     """
 
     status: npt.NDArray[np.uint8]  # [B]
@@ -70,6 +73,8 @@ class Folded(NamedTuple):
     read_features: npt.NDArray[np.int32]  # [E]
     read_recent: npt.NDArray[np.int32]  # [E, 20] oldest first, −1 where there is none
     read_converted: npt.NDArray[np.bool_]  # [E, 20] the item was converted
+    look_slot: npt.NDArray[np.int32]  # [E]
+    look_after: npt.NDArray[np.int32]  # [E]
     n: Any  # FOLDED[1]
 
 
@@ -89,5 +94,7 @@ def allocate(events: int, effects: int, features: int) -> Folded:
         read_features=np.zeros(effects, np.int32),
         read_recent=np.full((effects, RECENT_ITEMS), -1, np.int32),
         read_converted=np.zeros((effects, RECENT_ITEMS), np.bool_),
+        look_slot=np.zeros(effects, np.int32),
+        look_after=np.zeros(effects, np.int32),
         n=np.zeros(1, FOLDED).view(np.recarray),
     )

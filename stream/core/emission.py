@@ -13,7 +13,7 @@ from stream.core.compiled import kernel
 from stream.core.effects import ALERT, BY_TIMER, LIST, TRANSITION, Folded
 from stream.core.events import NEVER, NO_ITEM
 from stream.core.lifecycle import BY_ENGAGEMENT, BY_SILENCE
-from stream.core.rules import RECENT_ITEMS
+from stream.core.rules import RECENT_ITEMS, Rules
 from stream.core.users import Users
 
 
@@ -55,23 +55,24 @@ def emit_transition(
 
 @kernel
 def emit_alert(
-    users: Users,
-    clock: Any,
-    out: Folded,
-    event: int,
-    slot: int,
-    status: int,
-    stage: int,
-    at: int,
-    active_days: int,
-) -> None:
+    rules: Rules, users: Users, clock: Any, out: Folded, event: int, slot: int, status: int, stage: int,
+    at: int, active_days: int, steps_to_come: int,
+) -> None:  # fmt: skip
+    """Add an alert and, for the hazard head, look at the user's state when `steps_to_come` are done too."""
     effect = emit_effect(users, clock, out, ALERT, event, slot, at)
     effect.status = status
     effect.to = stage
     effect.last_event_time = users.rows[slot].alert_event_time
+    effect.silent_ms = at - users.rows[slot].last_event_time
     effect.active_days = active_days
     effect.nth = clock.alerts
     clock.alerts += 1
+    if rules.hazard:
+        look = out.n[0].looks
+        out.n[0].looks += 1
+        effect.read = look
+        out.look_slot[look] = slot
+        out.look_after[look] = users.marks[slot].steps + steps_to_come
 
 
 @kernel

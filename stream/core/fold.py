@@ -261,6 +261,7 @@ def engage(
     last_event_time = row.last_event_time
     gap = 0 if first else t - last_event_time
 
+    throttled = count_throttle(rules, row, t)
     amount = batch.value[i] if converts and not np.isnan(batch.value[i]) else 0.0
     windows.count_event(rules, users.heads[slot], users.cells[slot], users.spend[slot], t, kind, amount)
     session_started = not late and keep_rhythm(rules, row, t, gap, first)
@@ -283,13 +284,13 @@ def engage(
         trigger = BY_ORDER if order_raised else BY_ENGAGEMENT
         emit_transition(users, clock, out, i, slot, before, after, trigger, t, last_event_time, days)
         if is_silent(before) and row.alert_open:
-            emit_alert(users, clock, out, i, slot, RESOLVED, before, t, days)
+            steps = 0 if throttled else 1
+            emit_alert(rules, users, clock, out, i, slot, RESOLVED, before, t, days, steps)
             row.alert_open = 0
     set_deadline(rules, users, slot)
 
     if late:
         out.n[0].late += 1
-    throttled = count_throttle(rules, row, t)
     if throttled:
         out.n[0].throttled += 1
     elif rules.model:
@@ -427,7 +428,7 @@ def ring(rules: Rules, users: Users, undo: Undo, clock: Any, out: Folded, slot: 
     state = fall_silent(rules, users, clock, out, BY_TIMER, slot)
     if state == FORGOTTEN:
         return
-    raise_alert(users, clock, out, slot, state)
+    raise_alert(rules, users, clock, out, slot, state)
     if state == AT_RISK and rules.win_back and rules.model:
         win_back(rules, users, clock, out, slot)
 
@@ -443,7 +444,7 @@ def fall_silent(rules: Rules, users: Users, clock: Any, out: Folded, event: int,
     row.lifecycle = after
     if after == FORGOTTEN:
         if row.alert_open:
-            emit_alert(users, clock, out, event, slot, EXPIRED, after, at, days)
+            emit_alert(rules, users, clock, out, event, slot, EXPIRED, after, at, days, 0)
         remove(users, slot)
     else:
         set_deadline(rules, users, slot)
@@ -451,7 +452,7 @@ def fall_silent(rules: Rules, users: Users, clock: Any, out: Folded, event: int,
 
 
 @kernel
-def raise_alert(users: Users, clock: Any, out: Folded, slot: int, state: int) -> None:
+def raise_alert(rules: Rules, users: Users, clock: Any, out: Folded, slot: int, state: int) -> None:
     """Open an alert for a user whom a timer found silent, or escalate the one that is open."""
     row = users.rows[slot]
     status = ESCALATED if row.alert_open else OPENED
@@ -459,7 +460,7 @@ def raise_alert(users: Users, clock: Any, out: Folded, slot: int, state: int) ->
         row.alert_open = 1
         row.alert_event_time = row.last_event_time
     last = out.effects[out.n[0].effects - 1]  # the transition that this alert goes with
-    emit_alert(users, clock, out, BY_TIMER, slot, status, state, last.at, last.active_days)
+    emit_alert(rules, users, clock, out, BY_TIMER, slot, status, state, last.at, last.active_days, 0)
 
 
 @kernel

@@ -55,6 +55,7 @@ class Rules(NamedTuple):
     unknown_context: npt.NDArray[np.float32]  # [contexts] zeros
     model: bool  # there is an encoder to step and to recommend with
     model_risk: bool  # the bundle's hazard head sets at_risk_after
+    hazard: bool  # the bundle has a hazard head: alerts say how large the risk is
     win_back: bool  # reaching at_risk recommends
 
     @property

@@ -25,22 +25,24 @@ class Step(Protocol):
     def __call__(self, state: Floats, item: Ints, features: Floats) -> Floats: ...
 
 
-def run_waves(users: Users, folded: Folded, step: Step) -> Floats:
-    """Step the users' states in place and return the states that the reads ask for, [reads, S].
+def run_waves(users: Users, folded: Folded, step: Step) -> tuple[Floats, Floats]:
+    """Step the users' states in place; return those that reads and looks ask for, [reads, S] and [looks, S].
 
     Raises FloatingPointError, with the event's index in the batch, if a step's result is not finite.
     """
-    steps, reads = int(folded.n[0].steps), int(folded.n[0].reads)
+    n = folded.n[0]
+    steps, reads, looks = int(n.steps), int(n.reads), int(n.looks)
     wave, slot = folded.step_wave[:steps], folded.step_slot[:steps]
-    states = np.empty((reads, users.state.shape[1]), np.float32)
+    states = np.empty((reads + looks, users.state.shape[1]), np.float32)
     by_wave = np.argsort(wave, kind="stable")
     wave_start = np.searchsorted(wave[by_wave], np.arange(wave.max(initial=-1) + 2))
-    after = folded.read_after[:reads]
+    after = np.concatenate([folded.read_after[:reads], folded.look_after[:looks]])
+    asked = np.concatenate([folded.read_slot[:reads], folded.look_slot[:looks]])
     by_after = np.argsort(after, kind="stable")
     read_start = np.searchsorted(after[by_after], np.arange(len(wave_start) + 1))
     for w in range(len(wave_start)):
         due = by_after[read_start[w] : read_start[w + 1]]
-        states[due] = users.state[folded.read_slot[due]]
+        states[due] = users.state[asked[due]]
         if w + 1 == len(wave_start):
             break
         now = by_wave[wave_start[w] : wave_start[w + 1]]
@@ -53,4 +55,4 @@ def run_waves(users: Users, folded: Folded, step: Step) -> Floats:
                 f"the encoder's state after event {folded.step_event[first]} is not finite"
             )
         users.state[slot[now]] = result
-    return states
+    return states[:reads], states[reads:]

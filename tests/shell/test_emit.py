@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stream.core import lifecycle
 from stream.dead_letters import DeadLetter
-from stream.emit import NO_LISTS, Emitter, Lists, encode_lists, make_alert_id
+from stream.emit import NO_LISTS, Emitter, Lists, Risks, encode_lists, make_alert_id
 from stream.errors import InvariantError
 from stream.items import ItemTable
 from stream.records import Output, RecordBatch
@@ -111,6 +111,13 @@ def test_an_alert() -> None:
         *effects.EVIDENCE.items(),
     ]
     assert output.headers[0] == ("schema", b"churn-alerts/1")
+
+
+def test_an_alert_carries_the_risk_that_it_looked_at() -> None:
+    table, ids = effects.of_users([USER, USER], [effects.alert(read=1), effects.alert("resolved", read=0)])
+    first, second = Emitter("clicks", 3).emit(table, ids, NO_LISTS, Risks([0.25, 0.123456789], 86_400_000))
+    assert pairs(first.value)[5:8] == [("last_event_time", 7), ("risk", 0.123457), ("horizon", 86_400_000)]
+    assert dict(pairs(second.value))["risk"] == 0.25
 
 
 def test_outputs_come_in_the_order_of_the_effects_each_with_its_own_user() -> None:
