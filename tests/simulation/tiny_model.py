@@ -38,11 +38,13 @@ class TinyModel:
 
     #: Metrics ask for the number of candidates.
     candidates = SimpleNamespace(scorer=SimpleNamespace(items=len(KNOWN)))
+    tells_risk = True
 
     def __init__(self, config: Config) -> None:
         self.feature_names = name_features(config, [])
         self._policies = make_policies(config)
         self._at_risk_max_ms = config.lifecycle.at_risk_max_ms
+        self.horizon_ms = config.lifecycle.horizon_ms
         self._item = np.linspace(-1.0, 1.0, len(KNOWN), dtype=np.float32)
         self._item[KNOWN.index(POISON_ITEM)] = np.nan
 
@@ -65,6 +67,10 @@ class TinyModel:
             items = [item for item in best[row].tolist() if item not in excluded][: policy.k]
             lists.append(RankedList(policy.name, items, scores[row, items].tolist()))
         return lists
+
+    def risk(self, state: Floats, silent_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        liked = np.abs(state[:, 0]).astype(np.float64)
+        return silent_ms / (silent_ms + (1.0 + liked) * HOUR_MS)
 
     def silence_allowed_ms(self, state: Floats) -> npt.NDArray[np.int64]:
         hours = 1 + np.abs(state[:, 0] * np.float32(4.0)).astype(np.int64)
