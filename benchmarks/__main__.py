@@ -1,8 +1,9 @@
-"""Run the benchmarks: `python -m benchmarks [year] [users] [codec] [encoders]`, or all. `make bench`.
+"""Run the benchmarks: `python -m benchmarks [year] [users] [codec] [scoring] [encoders]`, or all. `make bench`.
 
 year      events a second of `ebbtide replay` over the demo's year, with and without the model
 users     cost of an event and bytes of memory with 2,000 and with 1,000,000 users
 codec     cost of reading a record and of writing an output, beside the libraries alone
+scoring   cost of the exact top ten of a catalogue, beside the obvious ways to find it
 encoders  bytes of state and cost of a step of each kind of encoder
 
 Close other programs first: the figures are of one core, and a busy neighbour takes its share of it.
@@ -16,9 +17,15 @@ import os
 # Before numpy and onnxruntime load: one thread each, as in a worker.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import codec, encoders, users, year
+from benchmarks import codec, encoders, scoring, users, year
 
-BENCHMARKS = {"year": year.run, "users": users.run, "codec": codec.run, "encoders": encoders.run}
+BENCHMARKS = {
+    "year": year.run,
+    "users": users.run,
+    "codec": codec.run,
+    "scoring": scoring.run,
+    "encoders": encoders.run,
+}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from export.random_bundle import random_bundle
 from stream.bundle import Bundle
-from stream.scorer import ROWS, Scorer
+from stream.scorer import ROWS, Scorer, keep_best, may_improve
 
 ITEMS = 5_000  # three blocks
 
@@ -117,3 +117,35 @@ def test_a_tail_is_searched_like_the_rest(bundle: Bundle, scorer: Scorer, added:
 def test_no_rows_give_no_rows(scorer: Scorer) -> None:
     scores, items = scorer.top(np.empty((0, 8), np.float32), 10)
     assert scores.shape == items.shape == (0, 10)
+
+
+def test_blocks_without_a_chance_are_left_out_and_change_nothing(
+    bundle: Bundle, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bias = np.linspace(0.0, -40.0, ITEMS, dtype=np.float32)
+    query = queries(200, 8)
+    looked_at: list[int] = []
+
+    def noted(product: np.ndarray, *rest: np.ndarray) -> None:
+        looked_at.append(len(product))
+        keep_best(product, *rest)
+
+    monkeypatch.setattr("stream.scorer.keep_best", noted)
+    sorted_anew = Scorer(bundle._replace(item_bias=bias))
+    scores, items = sorted_anew.top(query, 10)
+    full = sorted_anew.scores(query)
+    expected = np.argsort(-full, axis=1, kind="stable")[:, :10]
+    assert np.array_equal(items, expected)
+    assert np.array_equal(scores, np.take_along_axis(full, expected, axis=1))
+    chunks = -(-len(query) // ROWS)
+    assert chunks <= len(looked_at) < chunks * 3
+
+
+def test_a_bound_counts_length_and_bias_and_leaves_room_for_rounding() -> None:
+    best = np.array([[5.0, 4.0]], np.float32)
+    one = np.ones(1, np.float32)
+    assert may_improve(one, 2.0, 2.0, best)  # just as high: an item with a lower index could be there
+    assert may_improve(one, 2.0, 2.0 - 1e-4, best)
+    assert not may_improve(one, 2.0, 1.99, best)
+    assert not may_improve(one, 1.99, 2.0, best)
+    assert may_improve(one, 0.0, -np.inf, np.full((1, 2), -np.inf, np.float32))
