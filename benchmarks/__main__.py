@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [year] [users] [codec] [scoring] [encoders]`, or all. `make bench`.
+"""Run the benchmarks: `python -m benchmarks [NAME …]`, all without a name. `make bench`.
 
 year      events a second of `ebbtide replay` over the demo's year, with and without the model
 users     cost of an event and bytes of memory with 2,000 and with 1,000,000 users
