@@ -17,10 +17,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from models import run as runs
+from models.checkpoint import Epoch
 from models.dataset import Sequences, data_hash, fold_events
 from models.evaluate import evaluate_baskets
 from models.recipe import Recipe, read_recipe
-from models.train import Epoch, fit, make_model
+from models.train import fit, make_model
 from stream.cli import Commands
 from stream.config_load import load_config
 from stream.demo.quality import RIVALS, Quality

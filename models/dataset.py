@@ -8,7 +8,7 @@ what a feature means, on what counts as a duplicate, or on when a user is forgot
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,12 @@ from stream.codec import Decoder
 from stream.config import Config
 from stream.core import fold as core
 from stream.core.effects import allocate
+from stream.core.events import EventBatch
+from stream.core.rules import Rules
 from stream.core.table import UserTable
 from stream.errors import InputError
 from stream.items import ItemTable
+from stream.records import RecordBatch
 from stream.replay import read_records
 from stream.semantics import make_rules, name_features
 
@@ -58,8 +61,13 @@ class Sequences(NamedTuple):
 
     def before(self, time_ms: int) -> Sequences:
         """Return the sequences up to a moment; who had no event yet is left out."""
-        kept = self.time_ms < time_ms
-        length = np.add.reduceat(kept, self.start[:-1])
+        return self.keep(self.time_ms < time_ms)
+
+    def keep(self, kept: npt.NDArray[np.bool_]) -> Sequences:
+        """Return the sequences of the events that are `kept` [N]; one without any is left out."""
+        length = (
+            np.add.reduceat(kept, self.start[:-1], dtype=np.int64) if len(kept) else np.empty(0, np.int64)
+        )
         return self._replace(
             start=np.concatenate([[0], np.cumsum(length[length > 0])]),
             user=[user for user, n in zip(self.user, length.tolist(), strict=True) if n],
@@ -69,6 +77,19 @@ class Sequences(NamedTuple):
             features=self.features[kept],
         )
 
+    def per_event(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return for each event [N] what its sequence has, [U]."""
+        return np.repeat(values, self.start[1:] - self.start[:-1])
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of all that is in the sequences, wherever they came from."""
+        digest = hashlib.sha256()
+        for column in (self.start, self.item, self.kind, self.time_ms, self.features):
+            digest.update(np.ascontiguousarray(column).data)
+        for names in (self.user, self.feature_names, self.kinds, self.item_ids):
+            digest.update("\0".join(names).encode() + b"\1")
+        return digest.hexdigest()
+
 
 def fold_events(
     input: str,
@@ -76,7 +97,18 @@ def fold_events(
     item_ids: Sequence[str] = (),
     vocabularies: Mapping[str, Sequence[str]] | None = None,
 ) -> Sequences:
-    """Fold a file of events (JSON lines, `.gz`, or `-`) and return the encoder's sequences.
+    """Fold a file of events (JSON lines, `.gz`, or `-`) and return the encoder's sequences."""
+    partitions = [read_records(input, config.worker.batch_records_max)]
+    return fold_records(partitions, config, item_ids, vocabularies)
+
+
+def fold_records(
+    partitions: Iterable[Iterable[RecordBatch]],
+    config: Config,
+    item_ids: Sequence[str] = (),
+    vocabularies: Mapping[str, Sequence[str]] | None = None,
+) -> Sequences:
+    """Fold the records of each partition by themselves, and return the encoder's sequences of all.
 
     item_ids: items that are known beforehand; others get the indices behind them, in order of appearance.
     vocabularies: context entries to keep, with their words (none for numbers).
@@ -93,20 +125,24 @@ def fold_events(
     rules = make_rules(config, model=True, contexts=len(contexts))
     rules = rules._replace(recommend=np.zeros_like(rules.recommend), win_back=False, model_risk=False)
     names = name_features(config, contexts)
-    table = UserTable(rules, 0)
     steps = _Steps()
-    for records in read_records(input, config.worker.batch_records_max):
-        events = decoder.decode(records).events
-        at = 0
-        while at < events.size or table.clock[0].ringing:
-            table.reserve(events.size, len(events.user_bytes), config.worker.timers_max)
-            folded = allocate(events.size, events.size + _EFFECTS, len(names))
-            at = core.fold(
-                rules, events, table.users, table.undo, table.clock, folded, at, config.worker.timers_max
-            )
-            steps.add(events, folded)
-        table.commit()
+    for partition in partitions:
+        table = UserTable(rules, 0)
+        for records in partition:
+            _fold(decoder.decode(records).events, rules, table, steps, len(names), config.worker.timers_max)
     return steps.sequences(names, list(config.events.kinds), list(items.names))
+
+
+def _fold(
+    events: EventBatch, rules: Rules, table: UserTable, steps: _Steps, features: int, timers_max: int
+) -> None:
+    at = 0
+    while at < events.size or table.clock[0].ringing:
+        table.reserve(events.size, len(events.user_bytes), timers_max)
+        folded = allocate(events.size, events.size + _EFFECTS, features)
+        at = core.fold(rules, events, table.users, table.undo, table.clock, folded, at, timers_max)
+        steps.add(events, folded)
+    table.commit()
 
 
 def data_hash(*files: Path) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from models.batches import pad
 from models.dataset import Sequences
 from models.recommender import Recommender
 from models.targets import group_events
-from models.train import pad
 from stream.demo.quality import PLACES, Lists, Quality, measure
 
 #: Users whose sequences are padded together.

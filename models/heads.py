@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid, softplus
+from torch.nn.functional import logsigmoid, softplus
 
 #: A share of Newton's step below which a bin is left where it is: only rounding is in the way.
 _STEP_MIN = 1e-6
@@ -23,9 +23,9 @@ _STEP_MIN = 1e-6
 # ------------------------------------------------------------------------------------------- the next item
 
 
-def full_softmax(query: Tensor, target: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
-    """Return the mean of −log P(target): query [N, D], target i64 [N], rows [I, D], bias [I]."""
-    return cross_entropy(query @ rows.T + bias, target)
+def log_chance(query: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
+    """Return log P(item) of a softmax over all items [N, I]: query [N, D], rows [I, D], bias [I]."""
+    return torch.log_softmax(query @ rows.T + bias, 1)
 
 
 class Sampler:
@@ -45,7 +45,9 @@ class Sampler:
 def sampled_softmax(
     query: Tensor, target: Tensor, rows: Tensor, bias: Tensor, drawn: Tensor, share: Tensor
 ) -> Tensor:
-    """Return −log P(target) among the target and the `drawn` [M], each corrected by how likely it was drawn.
+    """Return −log P(target) [N] among it and the `drawn` [M], each corrected by how likely it was drawn.
+
+    query [N, D], target i64 [N], rows [I, D], bias [I], share [I].
 
     The correction log(M · share) makes the gradient's mean that of the full softmax as M grows (Bengio and
     Senécal, 2008); a draw that is the row's own target counts for nothing.
@@ -54,13 +56,13 @@ def sampled_softmax(
     others = query @ rows[drawn].T + bias[drawn] - (share[drawn].log() + log(len(drawn)))  # [N, M]
     others = others.masked_fill(hit, -torch.inf)
     own = (query * rows[target]).sum(1, keepdim=True) + bias[target, None]  # [N, 1]
-    return (torch.cat([own, others], 1).logsumexp(1) - own[:, 0]).mean()
+    return torch.cat([own, others], 1).logsumexp(1) - own[:, 0]
 
 
 def gbce(
     query: Tensor, target: Tensor, rows: Tensor, bias: Tensor, drawn: Tensor, *, calibration: float = 0.75
 ) -> Tensor:
-    """Return the generalised binary cross entropy (gSASRec: Petrov and Macdonald, RecSys 2023).
+    """Return the generalised binary cross entropy [N] (gSASRec: Petrov and Macdonald, RecSys 2023).
 
     With few negatives the plain loss is overconfident; the target's probability is raised to
     β = α (t (1 − 1/α) + 1/α) with α = M / (I − 1) the share that is drawn and t the calibration, 0 to 1.
@@ -72,7 +74,7 @@ def gbce(
     others = query @ rows[drawn].T + bias[drawn]  # [N, M]
     hit = drawn[None, :] == target[:, None]
     pushed = softplus(others).masked_fill(hit, 0.0).sum(1)
-    return (pushed - beta * logsigmoid(own)).mean() / (len(drawn) + 1)
+    return (pushed - beta * logsigmoid(own)) / (len(drawn) + 1)
 
 
 # ---------------------------------------------------------------------------------------------- the hazard
@@ -165,13 +167,15 @@ def fit_platt(
 class Value(nn.Module):
     """A number, of the user alone (spend to come) or for an item (a rating).
 
-    value = mean + a · y + (b · v + (P y) · v)            the last two only with an item
+    value = mean + scale · (a · y + b · v + (P y) · v + c)         b and P only with an item
     """
 
-    def __init__(self, input_size: int, item_size: int = 0, mean: float = 0.0) -> None:
+    def __init__(self, input_size: int, item_size: int = 0, mean: float = 0.0, scale: float = 1.0) -> None:
+        """mean, scale: of the values in training, so that the head learns numbers around 0."""
         super().__init__()
+        self.mean, self.scale = mean, scale
         self.user = nn.Linear(input_size, 1)
-        nn.init.constant_(self.user.bias, mean)
+        nn.init.zeros_(self.user.bias)
         self.item = nn.Linear(item_size, 1, bias=False) if item_size else None
         self.match = nn.Linear(input_size, item_size, bias=False) if item_size else None
 
@@ -181,8 +185,12 @@ class Value(nn.Module):
         if self.item is not None and self.match is not None:
             assert item is not None, "this head was made for items"
             value = value + self.item(item) + (self.match(y) * item).sum(-1, keepdim=True)
-        result: Tensor = value[..., 0]
+        result: Tensor = self.mean + self.scale * value[..., 0]
         return result
+
+    def loss(self, value: Tensor, target: Tensor, kind: Literal["mae", "mse", "huber"]) -> Tensor:
+        """Return the mean loss in units of the scale."""
+        return value_loss((value - self.mean) / self.scale, (target - self.mean) / self.scale, kind)
 
 
 def value_loss(value: Tensor, target: Tensor, kind: Literal["mae", "mse", "huber"] = "mse") -> Tensor:

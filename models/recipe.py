@@ -1,58 +1,182 @@
 """A recipe: every choice of a training run, in one TOML file that is kept with the run.
 
-Whoever has the recipe, the data and the seed can train the same model again.
+Whoever has the recipe, the data and the seed can train the same model again. The keys' meanings stand beside
+them; docs/recipes.md is made from here.
 """
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from stream.errors import UsageError
+
+
+def _says(text: str, **limits: Any) -> Meta:
+    return Meta(description=text, **limits)
+
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
 
 
 class Repurchase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Items begin as codes that let a memory say what was bought before (models/repurchase.py)."""
 
-    share: float = 0.004  # what one purchase adds to an item's chance of being the next
-    sold_min: int = 20  # items sold less often begin without a code
-    strength: float = 0.6
+    share: Annotated[float, _says("What one purchase adds to an item's chance of being the next.")] = 0.004
+    sold_min: Annotated[int, _says("Items sold less often begin without a code.")] = 20
+    strength: Annotated[float, _says("How much of the exact length the codes have.")] = 0.6
+
+
+class NextItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The loss of the next item (models/heads.py)."""
+
+    kind: Annotated[
+        Literal["softmax", "sampled", "gbce"],
+        _says("`softmax` over all items, `sampled` softmax with correction, or `gbce`."),
+    ] = "softmax"
+    weight: Annotated[NotNegative, _says("Of the loss; 0 trains the other heads alone.")] = 1.0
+    negatives: Annotated[int, _says("Items drawn a batch, for `sampled` and `gbce`.", ge=1)] = 512
+    power: Annotated[Share, _says("`sampled` draws by count ** power: 0 is uniform, 1 popularity.")] = 0.5
+    calibration: Annotated[Share, _says("gBCE's t: 0 is plain cross entropy, 1 undoes the sampling.")] = 0.75
+
+
+class HazardHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The churn head: P(next event in a bin of silence | none before it)."""
+
+    bins: Annotated[list[str | int], _says("Upper edges of the bins, as durations.", min_length=1)] = (
+        msgspec.field(default_factory=lambda: ["1d", "3d", "7d", "14d", "30d", "60d"])
+    )
+    horizon: Annotated[str | int, _says("What the risk is judged by: no event within it.")] = "30d"
+    weight: Annotated[NotNegative, _says("Of the loss.")] = 1.0
+    calibrate: Annotated[bool, _says("Fit slope and shift of each bin on what was held out.")] = True
+
+
+class ValueHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The value head: a rating of the next item, or the user's spend to come."""
+
+    of: Annotated[
+        Literal["item", "user"],
+        _says("`item`: the value of the next event, given its item. `user`: the sum within `horizon`."),
+    ] = "item"
+    horizon: Annotated[str | int, _says("Of `user`: how far the sum reaches.")] = "30d"
+    loss: Annotated[Literal["mae", "mse", "huber"], _says("What is made small.")] = "mse"
+    weight: Annotated[NotNegative, _says("Of the loss.")] = 1.0
+
+
+class Rerank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The learned similarity that ranks the best candidates anew (models/rerank.py)."""
+
+    hidden: Annotated[int, _says("Width of the network.", ge=1)] = 64
+    candidates: Annotated[int, _says("How many of the best it sees, here and in serving.", ge=2)] = 50
+    positions: Annotated[int, _says("Moments of a batch that it learns from.", ge=1)] = 256
+    weight: Annotated[NotNegative, _says("Of the loss.")] = 1.0
+
+
+class Validation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is held out of training, to stop early, to calibrate, and to choose (models/validate.py)."""
+
+    by: Annotated[
+        Literal["none", "users", "time", "last"],
+        _says("`users`: a share of them; `time`: the last events; `last`: everyone's last basket or event."),
+    ] = "none"
+    share: Annotated[Share, _says("Of the users, or of the events.")] = 0.1
+    measure: Annotated[
+        Literal["loss", "ndcg"], _says("What is watched: the loss, or NDCG@10 among all items.")
+    ] = "loss"
+    patience: Annotated[
+        int, _says("Stop after so many epochs that bring nothing, and keep the best; 0: never.", ge=0)
+    ] = 0
+
+
+class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Each epoch sees the sequences a little differently (models/augment.py); 0 leaves them alone."""
+
+    crop: Annotated[Share, _says("Share of sequences cut to a stretch of half their length or more.")] = 0.0
+    mask: Annotated[Share, _says("Share of events whose item is hidden.")] = 0.0
+    substitute: Annotated[
+        Share, _says("Share of events whose item is replaced by one that often stands next to it.")
+    ] = 0.0
+    reorder: Annotated[Share, _says("Share of sequences with a stretch of items in an order of chance.")] = (
+        0.0
+    )
+    length_min: Annotated[
+        int, _says("With it, each sequence is cut to a chance length from this to `length_max`.", ge=0)
+    ] = 0
+
+
+class Cleaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is left out before training (models/clean.py); the fold has dropped repeated event ids already."""
+
+    duplicates: Annotated[bool, _says("Drop an event equal to the one before in user, kind, item, time.")] = (
+        False
+    )
+    missing: Annotated[bool, _says("Drop events without an item.")] = False
+    item_events_min: Annotated[int, _says("Items with fewer events are dropped.", ge=0)] = 0
+    user_events_min: Annotated[int, _says("Sequences with fewer events are dropped.", ge=0)] = 0
+    events_per_day_max: Annotated[int, _says("Who ever has more is taken for a bot; 0: nobody.", ge=0)] = 0
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Times are in epochs over the users, sizes in floats, lengths in events."""
 
     # the model
-    encoder: str = "gru"
-    encoder_config: dict[str, Any] = {}
-    embedding_size: int = 64
-    memory_half_lives: list[float] = []
-    step_features: list[str] = []
-    context_features: list[str] = []
-    attributes: list[str] = []  # of the items; "*" for all that tell anything
-    text: list[str] = []  # attributes to be read as text
-    attributes_scale: float = 1.0  # of the item encoder's weights at the start: little beside the codes
-    dropout: float = 0.0
-    id_dropout: float = 0.0
-    repurchase: Repurchase | None = None
+    encoder: Annotated[str, _says("`gru`, `lstm`, `lru`, `cnn`, `transformer` or `hstu`.")] = "gru"
+    encoder_config: Annotated[dict[str, Any], _says("Its own keys (models/encoders).")] = {}
+    embedding_size: Annotated[int, _says("Of items and users.", ge=1)] = 64
+    similarity: Annotated[Literal["dot", "cosine", "euclid"], _says("Of a user and an item.")] = "dot"
+    memory_half_lives: Annotated[
+        list[Positive], _says("A fading memory of what was taken for each, in events.")
+    ] = []
+    step_features: Annotated[
+        list[str], _says("What a step sees of its event (stream/core/features.py).")
+    ] = []
+    gap_buckets: Annotated[int, _says("The time since the last event in log buckets too.", ge=0)] = 0
+    context_features: Annotated[list[str], _says("What moves the query beside the user.")] = []
+    attributes: Annotated[list[str], _says('Of the items; `["*"]` for all that tell anything.')] = []
+    text: Annotated[list[str], _says("Attributes to be read as text.")] = []
+    attributes_scale: Annotated[
+        float, _says("Of the item encoder's weights at the start: little beside the codes.")
+    ] = 1.0
+    dropout: Annotated[Share, _says("Of what goes into the encoder and comes out of it.")] = 0.0
+    id_dropout: Annotated[
+        Share, _says("Share of items that must do with their attributes in a step of training.")
+    ] = 0.0
+    repurchase: Annotated[Repurchase | None, _says("Start from codes under which a memory repeats.")] = None
     # what is asked for
-    target_kinds: list[str] = []  # none: all
-    horizon: int = 1  # groups of events (baskets) that are right
-    horizon_decay: float = 1.0
-    sold_min: int = 1  # items seen less often are no targets
+    next_item: Annotated[NextItem, _says("The list's head.")] = NextItem()
+    hazard: Annotated[HazardHead | None, _says("The churn head.")] = None
+    value: Annotated[ValueHead | None, _says("The value head.")] = None
+    rerank: Annotated[Rerank | None, _says("A network for the best candidates.")] = None
+    target_kinds: Annotated[list[str], _says("Kinds of events whose items are right; none: all.")] = []
+    horizon: Annotated[int, _says("Groups of events (baskets) that are right.", ge=1)] = 1
+    horizon_decay: Annotated[float, _says("Weight of a group that is one further off.")] = 1.0
+    sold_min: Annotated[int, _says("Items seen less often are no targets.", ge=0)] = 1
     # how it is learnt
-    seed: int = 0
-    epochs: int = 10
-    users_per_batch: int = 64
-    learning_rate: float = 1e-3
-    items_learning_rate: float = 1e-3
-    bias_learning_rate: float = 0.0
-    warm_up: float = 0.2  # of all steps
-    weight_decay: float = 0.0
-    gradient_norm_max: float = 5.0
+    cleaning: Annotated[Cleaning, _says("What is left out.")] = Cleaning()
+    augment: Annotated[Augment, _says("What is varied.")] = Augment()
+    validation: Annotated[Validation, _says("What is held out.")] = Validation()
+    seed: Annotated[int, _says("Of everything that chance decides.")] = 0
+    epochs: Annotated[int, _says("At most.", ge=1)] = 10
+    users_per_batch: Annotated[int, _says("Sequences in a step of the optimizer.", ge=1)] = 64
+    length_max: Annotated[int, _says("Longer sequences lose their oldest events; 0: none does.", ge=0)] = 0
+    schedule: Annotated[
+        Literal["one-cycle", "cosine", "constant"], _says("Of the learning rate, behind its warm-up.")
+    ] = "one-cycle"
+    learning_rate: Annotated[NotNegative, _says("AdamW's.")] = 1e-3
+    items_learning_rate: Annotated[NotNegative, _says("Of the items' embeddings; 0 leaves them.")] = 1e-3
+    bias_learning_rate: Annotated[NotNegative, _says("Of the items' biases, which begin as log shares.")] = (
+        0.0
+    )
+    warm_up: Annotated[Share, _says("Of all steps.")] = 0.2
+    weight_decay: Annotated[NotNegative, _says("AdamW's, which is L2.")] = 0.0
+    l1: Annotated[NotNegative, _says("Times the sum of all weights' sizes.")] = 0.0
+    gradient_norm_max: Annotated[Positive, _says("Longer gradients are cut.")] = 5.0
 
 
 def read_recipe(path: Path, settings: list[str]) -> Recipe:
@@ -64,16 +188,25 @@ def read_recipe(path: Path, settings: list[str]) -> Recipe:
     for setting in settings:
         key, _, value = setting.partition("=")
         try:
-            *tables, key = key.strip().split(".")
-            place = tree
-            for table in tables:
-                place = place.setdefault(table, {})
-            place[key] = tomllib.loads(f"value = {value}")["value"]
+            set_key(tree, key.strip(), tomllib.loads(f"value = {value}")["value"])
         except tomllib.TOMLDecodeError as error:
             raise UsageError(
                 f"--set {setting}: {error}", remedy='write it as in TOML: encoder="gru"'
             ) from error
+    return to_recipe(tree, str(path))
+
+
+def to_recipe(tree: dict[str, Any], place: str) -> Recipe:
+    """Check a tree of keys. Raises UsageError, which names `place`."""
     try:
         return msgspec.convert(tree, Recipe)
     except msgspec.ValidationError as error:
-        raise UsageError(str(error), place=str(path)) from error
+        raise UsageError(str(error), place=place, remedy="docs/recipes.md lists the keys") from error
+
+
+def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a key, whose tables are parted by dots, in the tree."""
+    *tables, name = key.split(".")
+    for table in tables:
+        tree = tree.setdefault(table, {})
+    tree[name] = value

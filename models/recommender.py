@@ -13,7 +13,7 @@ learning by heart. It is a linear recurrence with fixed rates, so its state is o
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models.encoders import ENCODERS, Encoder
 from models.encoders.window import GAP_LOG_MAX, hats
-from models.heads import Hazard
+from models.heads import Hazard, Value
 from models.items.table import Items
 from models.rerank import Reranker
 from models.similarity import Kind, Similarity
@@ -48,6 +48,9 @@ class RecommenderConfig:
     similarity: Kind = "dot"
     hazard_bins_ms: tuple[int, ...] = ()  # none: no hazard head
     rerank_hidden: int = 0  # 0: no reranker
+    value: Literal["", "item", "user"] = ""  # what the value head tells, "": there is none
+    value_mean: float = 0.0
+    value_scale: float = 1.0
     dropout: float = 0.0
 
     def asdict(self) -> dict[str, Any]:
@@ -75,6 +78,10 @@ class Recommender(nn.Module):
         bins_ms = config.hazard_bins_ms
         self.hazard = Hazard(self.encoder.output_size, bins_ms) if bins_ms else None
         self.reranker = Reranker(D, config.rerank_hidden) if config.rerank_hidden else None
+        self.value = None
+        if config.value:
+            item_size = D if config.value == "item" else 0
+            self.value = Value(self.encoder.output_size, item_size, config.value_mean, config.value_scale)
         self.dropout = nn.Dropout(config.dropout)
         for recall in self.recall:  # so that from the start what was taken scores high again
             assert isinstance(recall, nn.Linear)

@@ -1,13 +1,16 @@
 """The run folder: what a second person needs to train the same model, and what an export needs.
 
 recipe.json     the recipe as it was used, overrides included
-record.json     data and their hash, the span, versions, the machine's threads, how the loss fell
+record.json     data and their hashes, the span, what cleaning dropped, versions, threads, how the loss fell
 items.json      the item ids in the order of the table, and the item encoder's fields
 model.pt        weights and the recommender's config
+learning-curve.svg
+checkpoint-….pt how far a run has come, named after recipe and data; gone when it is done
 """
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -17,6 +20,7 @@ from typing import Any
 import msgspec
 import torch
 
+from models.checkpoint import Epoch
 from models.dataset import Sequences
 from models.recipe import Recipe
 from models.recommender import Recommender, RecommenderConfig
@@ -41,6 +45,9 @@ class Record(msgspec.Struct, frozen=True):
     loss: list[float]  # by epoch
     environment: dict[str, str]
     metrics: dict[str, Any] = {}
+    fingerprint: str = ""  # of the sequences that were trained on
+    dropped: dict[str, int] = {}  # events, by rule of cleaning
+    history: list[Epoch] = []
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -61,8 +68,15 @@ class _Items(msgspec.Struct, frozen=True):
 
 
 def environment() -> dict[str, str]:
-    packages = {name: version(name) for name in ("ebbtide", "torch", "numpy")}
-    return packages | {"python": platform.python_version(), "threads": str(torch.get_num_threads())}
+    packages = {name: version(name) for name in ("ebbtide", "torch", "numpy", "onnxruntime", "numba")}
+    machine = {"python": platform.python_version(), "threads": str(torch.get_num_threads())}
+    return packages | machine | {"cpu": torch.backends.cpu.get_cpu_capability(), "system": platform.system()}
+
+
+def checkpoint_of(folder: Path, recipe: Recipe, data: Sequences) -> Path:
+    """Return where the checkpoint of this recipe on these data is: no other run can go on from it."""
+    digest = hashlib.sha256(msgspec.json.encode(recipe) + data.fingerprint().encode())
+    return folder / f"checkpoint-{digest.hexdigest()[:12]}.pt"
 
 
 def save_run(folder: Path, model: Recommender, data: Sequences, recipe: Recipe, record: Record) -> None:

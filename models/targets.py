@@ -1,4 +1,8 @@
-"""What training asks for: after each moment of a user, the items of the moments that follow.
+"""What training asks for: after each moment of a user, what follows.
+
+    targets     the items of the next moments
+    silences    how long until the next event, or until observation ended: for the hazard
+    values      the value of the next event, or the sum of those within a horizon
 
 Events of one user, kind and instant are a group: the lines of a basket share the second of the till, and
 their order says nothing. A click stream has groups of one. A list is wanted after the last event of a group;
@@ -12,9 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.batches import Batch, whole
 from models.dataset import Sequences
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
 
 
 class Groups(NamedTuple):
@@ -51,12 +58,20 @@ def shuffle_groups(data: Sequences, groups: Groups, random: np.random.Generator)
 
 
 def make_targets(
-    data: Sequences, groups: Groups, users: Ints, wanted: npt.NDArray[np.bool_], horizon: int, decay: float
+    data: Sequences,
+    groups: Groups,
+    users: Ints,
+    wanted: Bools,
+    horizon: int,
+    decay: float,
+    batch: Batch | None = None,
 ) -> Targets:
     """Return the targets of the sequences `users`: items of the next `horizon` groups.
 
     wanted: [N] events whose items are targets. A group that is one further off weighs `decay` times as much.
+    batch: the stretches of these sequences that are there; steps are counted from their starts.
     """
+    batch = batch or whole(data, users)
     rows, steps, positions, items, weights = [], [], [], [], []
     count = 0
     for row, user in enumerate(users.tolist()):
@@ -66,13 +81,16 @@ def make_targets(
         lengths = high - low
         position = np.repeat(np.arange(len(group)), lengths)
         event = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + low[position]
-        position, event = position[wanted[event]], event[wanted[event]]
+        moment = low - 1  # the event after which each group is asked for
+        there = (moment >= batch.start[row]) & (moment < batch.stop[row])
+        chosen = wanted[event] & there[position]
+        position, event = position[chosen], event[chosen]
         away = groups.of_event[event] - group[position] - 1
         used, position = np.unique(position, return_inverse=True)
         weight = decay**away
         weight = weight / np.bincount(position, weight, len(used))[position] if len(used) else weight
         rows.append(np.full(len(used), row))
-        steps.append(low[used] - 1 - data.start[user])
+        steps.append(moment[used] - batch.start[row])
         positions.append(position + count)
         items.append(data.item[event])
         weights.append(weight)
@@ -84,3 +102,67 @@ def make_targets(
         np.concatenate(items).astype(np.int64),
         np.concatenate(weights).astype(np.float32),
     )
+
+
+class Silences(NamedTuple):
+    """For each event [N]: how long until the user's next, and whether that is only how long one looked."""
+
+    silence_ms: Ints
+    censored: Bools
+    known: Bools  # not where the next event brings no time: it is late, or of the same instant
+
+
+def find_silences(data: Sequences, until_ms: int) -> Silences:
+    """Return the silences after the events, as one knows them at `until_ms`.
+
+    An event late for its user ends no silence. A sequence that ended because the user was forgotten, and came
+    back, ends with the silence until then.
+    """
+    latest = latest_times(data)
+    ends = np.zeros(len(latest), np.bool_)
+    ends[data.start[1:] - 1] = True
+    after = np.append(latest[1:], until_ms)
+    followed = np.append(np.array(data.user[1:]) == np.array(data.user[:-1]), False)
+    censored = ends & ~data.per_event(followed) | (after >= until_ms)
+    after = np.where(censored, until_ms, after)
+    return Silences(after - latest, censored, after > latest)
+
+
+def latest_times(data: Sequences) -> Ints:
+    """Return last_event_time as of each event [N]: late events leave it as it was."""
+    owner = data.per_event(np.arange(data.users))
+    # One running maximum over all sequences: each lies above the one before by more than any time.
+    above = owner * (int(data.time_ms.max(initial=0)) - int(data.time_ms.min(initial=0)) + 1)
+    latest: Ints = np.maximum.accumulate(data.time_ms + above) - above
+    return latest
+
+
+def read_values(data: Sequences) -> Floats:
+    """Return the events' values [N], NaN for those without, from the features of the core."""
+    logs = data.features[:, data.column(["value_log"])[0]].astype(np.float64)
+    there = data.features[:, data.column(["has_value"])[0]] > 0
+    values = np.sign(logs) * np.expm1(np.abs(logs))
+    return np.where(there, values, np.nan).astype(np.float32)
+
+
+def next_values(data: Sequences, counted: Bools) -> Floats:
+    """Return for each event [N] the value of the user's next one if that is `counted`, else NaN."""
+    values = np.where(counted, read_values(data), np.float32(np.nan))
+    after = np.append(values[1:], np.float32(np.nan))
+    after[data.start[1:] - 1] = np.nan
+    return after
+
+
+def coming_values(data: Sequences, counted: Bools, horizon_ms: int, until_ms: int) -> Floats:
+    """Return for each event [N] the sum of the `counted` values within the horizon behind it.
+
+    NaN where observation ends (`until_ms`) before the horizon does.
+    """
+    values = np.where(counted, np.nan_to_num(read_values(data)), np.float32(0.0)).astype(np.float64)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    coming = np.zeros(len(values), np.float32)
+    for start, stop in zip(data.start[:-1].tolist(), data.start[1:].tolist(), strict=True):
+        times = np.maximum.accumulate(data.time_ms[start:stop])
+        last = start + np.searchsorted(times, times + horizon_ms, side="right")
+        coming[start:stop] = sums[last] - sums[start + 1 : stop + 1]
+    return np.where(latest_times(data) + horizon_ms <= until_ms, coming, np.float32(np.nan))

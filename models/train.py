@@ -1,10 +1,14 @@
-"""Training: one loop, from sequences to a model. Nothing here knows where the data come from or go to."""
+"""Training: one loop, from sequences to a model. Nothing here knows where the data come from or go to.
+
+Everything that chance decides in an epoch follows from the seed and the epoch's number, so a run that was
+killed goes on from its checkpoint (models/checkpoint.py) to the same model, bit for bit.
+"""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,23 +17,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.augment import cut, vary_items
+from models.batches import count_batches, cut_batches
+from models.batches import pad as pad
+from models.checkpoint import Epoch, Progress
 from models.dataset import Sequences
+from models.judge import judge, read_silences
+from models.objective import Objective, duration_ms, learnt_items
 from models.recipe import Recipe
 from models.recommender import Recommender, RecommenderConfig
 from models.repurchase import repurchase_codes
-from models.targets import Targets, group_events, make_targets, shuffle_groups
+from models.targets import coming_values, group_events, read_values, shuffle_groups
+from models.validate import Split, end_of, hold_out
+from stream.errors import UsageError
 from stream.item_features import ItemFeatures
-
-Ints = npt.NDArray[np.int64]
 
 #: Counted onto the sales of each item: an item that was never sold is rare, not impossible.
 PRIOR_SALES = 0.5
-
-
-class Epoch(NamedTuple):
-    number: int
-    loss: float
-    seconds: float
 
 
 class Described(NamedTuple):
@@ -40,21 +44,69 @@ class Described(NamedTuple):
     floats: npt.NDArray[np.float32]  # [I, F]
 
 
+def fit(
+    model: Recommender,
+    data: Sequences,
+    recipe: Recipe,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    *,
+    split: Split | None = None,
+    checkpoint: Path | None = None,
+) -> list[Epoch]:
+    """Train the model in place, and return how it went, epoch by epoch.
+
+    split: what to learn from and what to judge by, if not as the recipe says. checkpoint: a file to write
+    after each epoch, and to go on from if it is there.
+    """
+    split = split or hold_out(data, recipe.validation, recipe.seed)
+    learn, everything = split.learn, np.ones(len(split.learn.item), np.bool_)
+    learnt = learnt_items(learn, recipe.sold_min)
+    asked = Objective(learn, recipe, learnt, everything, split.learn_until_ms)
+    held = None
+    if split.judged is not None:
+        held = Objective(split.judged, recipe, learnt, split.wanted, split.judge_until_ms)
+    groups, users = group_events(learn), np.arange(learn.users)
+    steps = recipe.epochs * count_batches(learn.users, recipe.users_per_batch)
+    optimizer, schedule = make_optimizer(model, recipe, steps)
+    progress = Progress(model, optimizer, schedule, recipe.validation, checkpoint)
+    while progress.epoch < recipe.epochs and not progress.stale:
+        number, started, losses = progress.epoch + 1, time.monotonic(), []
+        chance = np.random.default_rng([recipe.seed, number])
+        asked.begin(number)
+        model.train()
+        items = vary_items(learn, shuffle_groups(learn, groups, chance), recipe.augment, chance)
+        for chosen in cut_batches(learn, users, recipe.users_per_batch, chance):
+            batch = cut(learn, chosen, recipe.augment, recipe.length_max, chance)
+            parts = asked.losses(model, asked.look(model, batch, items))
+            if parts:
+                loss = asked.total(parts)
+                optimizer.zero_grad()
+                (loss + recipe.l1 * sum_of_sizes(model) if recipe.l1 else loss).backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm_max)
+                optimizer.step()
+                losses.append(loss.item())
+            schedule.step()
+        said = judge(model, held, ndcg=recipe.validation.measure == "ndcg") if held else {}
+        mean = float(np.mean(losses)) if losses else float("nan")
+        on_epoch(progress.note(Epoch(number, mean, time.monotonic() - started, said)))
+    progress.restore_best()
+    if model.hazard is not None and held and recipe.hazard and recipe.hazard.calibrate:
+        silent = read_silences(model, held)
+        model.hazard.calibrate(silent.y, silent.silence_ms, silent.censored)
+    model.eval()
+    return progress.history
+
+
 def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> Recommender:
     """Return the model of the recipe as training begins."""
-    config = RecommenderConfig(
-        items=len(data.item_ids),
-        embedding_size=recipe.embedding_size,
-        step_features=tuple(recipe.step_features),
-        context_features=tuple(recipe.context_features),
-        encoder=recipe.encoder,
-        encoder_config=recipe.encoder_config,
-        memory_half_lives=tuple(recipe.memory_half_lives),
-        item_features=msgspec.to_builtins(described.features.fields) if described else None,
-        id_dropout=recipe.id_dropout,
-        dropout=recipe.dropout,
-    )
-    model = Recommender(config)
+    if recipe.hazard and recipe.validation.by == "last":
+        raise UsageError(
+            "silences cannot be judged by everyone's last event",
+            place="validation.by",
+            remedy="hold out users or time to calibrate the hazard",
+        )
+    torch.manual_seed(recipe.seed)
+    model = Recommender(make_config(data, recipe, described))
     sold = count_sales(data)
     with torch.no_grad():
         model.items.own_bias.copy_(torch.from_numpy(log_share(sold)))
@@ -70,80 +122,48 @@ def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> 
     return model
 
 
-def fit(
-    model: Recommender,
-    data: Sequences,
-    recipe: Recipe,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-) -> list[Epoch]:
-    """Train the model in place, and return how the loss fell."""
-    random = np.random.default_rng(recipe.seed)
-    groups = group_events(data)
-    learnt = torch.from_numpy(
-        np.flatnonzero(count_sales(data) >= recipe.sold_min)
-    )  # [C] items to choose among
-    place = torch.full((len(data.item_ids),), -1).scatter_(0, learnt, torch.arange(len(learnt)))
-    wanted = _wanted(data, recipe) & (place.numpy()[data.item] >= 0)
-    batches = math.ceil(data.users / recipe.users_per_batch)
-    optimizer, schedule = make_optimizer(model, recipe, batches * recipe.epochs)
-    history = []
-    for number in range(1, recipe.epochs + 1):
-        started, losses = time.monotonic(), []
-        model.train()
-        items = shuffle_groups(data, groups, random)
-        for users in np.array_split(random.permutation(data.users), batches):
-            targets = make_targets(data, groups, users, wanted, recipe.horizon, recipe.horizon_decay)
-            if not len(targets.item):
-                continue
-            loss = batch_loss(model, data._replace(item=items), recipe, users, targets, learnt, place)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm_max)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-        history.append(Epoch(number, float(np.mean(losses)), time.monotonic() - started))
-        on_epoch(history[-1])
-    model.eval()
-    return history
+def make_config(data: Sequences, recipe: Recipe, described: Described | None) -> RecommenderConfig:
+    bins: list[str | int] = recipe.hazard.bins if recipe.hazard else []
+    mean, scale = measure_values(data, recipe)
+    return RecommenderConfig(
+        items=len(data.item_ids),
+        embedding_size=recipe.embedding_size,
+        step_features=tuple(recipe.step_features),
+        context_features=tuple(recipe.context_features),
+        encoder=recipe.encoder,
+        encoder_config=recipe.encoder_config,
+        memory_half_lives=tuple(recipe.memory_half_lives),
+        item_features=msgspec.to_builtins(described.features.fields) if described else None,
+        id_dropout=recipe.id_dropout,
+        gap_buckets=recipe.gap_buckets,
+        similarity=recipe.similarity,
+        hazard_bins_ms=tuple(duration_ms(edge, "hazard.bins") for edge in bins),
+        rerank_hidden=recipe.rerank.hidden if recipe.rerank else 0,
+        value=recipe.value.of if recipe.value else "",
+        value_mean=mean,
+        value_scale=scale,
+        dropout=recipe.dropout,
+    )
 
 
-def batch_loss(
-    model: Recommender,
-    data: Sequences,
-    recipe: Recipe,
-    users: Ints,
-    targets: Targets,
-    learnt: Tensor,
-    place: Tensor,
-) -> Tensor:
-    """Return the mean over positions of −Σ weight · log P(item), P over the learnt items."""
-    vectors, bias = model.items()
-    item, features = pad(data, users, model.config.step_features)
-    user = model(vectors[item], features)  # [B, T, D]
-    query = user[torch.from_numpy(targets.row), torch.from_numpy(targets.step)]  # [P, D]
-    chance = torch.log_softmax(query @ vectors[learnt].T + bias[learnt], 1)  # [P, C]
-    chosen = chance[torch.from_numpy(targets.position), place[torch.from_numpy(targets.item)]]  # [T]
-    return -(chosen * torch.from_numpy(targets.weight)).sum() / len(query)
-
-
-def pad(data: Sequences, users: Ints, features: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Return items [B, T] (−1, the last row of the table, for none) and features [B, T, F] of some users."""
-    length = (data.start[1:] - data.start[:-1])[users]
-    item = np.full((len(users), length.max()), -1, np.int64)
-    columns = data.column(features)
-    rows = np.zeros((*item.shape, len(columns)), np.float32)
-    for row, (user, n) in enumerate(zip(users.tolist(), length.tolist(), strict=True)):
-        start = data.start[user]
-        item[row, :n] = data.item[start : start + n]
-        rows[row, :n] = data.features[start : start + n][:, columns]
-    return torch.from_numpy(item), torch.from_numpy(rows)
+def measure_values(data: Sequences, recipe: Recipe) -> tuple[float, float]:
+    """Return mean and standard deviation of what the value head is to tell."""
+    if recipe.value is None:
+        return 0.0, 1.0
+    values = read_values(data)
+    if recipe.value.of == "user":
+        horizon_ms = duration_ms(recipe.value.horizon, "value.horizon")
+        values = coming_values(data, np.ones(len(values), np.bool_), horizon_ms, end_of(data))
+    there = values[~np.isnan(values)]
+    if not len(there):
+        raise UsageError("no event has a value", place="value", remedy="leave the value head out")
+    return float(there.mean()), float(there.std()) or 1.0
 
 
 def make_optimizer(
     model: Recommender, recipe: Recipe, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Return AdamW with a rate of its own for the items, and one cycle up and down (Smith, 2018)."""
+    """Return AdamW with rates of their own for items and biases, and the schedule of all three."""
     own = {id(model.items.own_bias): "bias"} | {
         id(p): "items" for p in model.items.parameters() if p is not model.items.own_bias
     }
@@ -160,10 +180,26 @@ def make_optimizer(
         if rate > 0:
             groups.append({"params": chosen, "lr": rate})
     optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in groups], total_steps=max(1, steps), pct_start=recipe.warm_up
-    )
-    return optimizer, schedule
+    steps = max(1, steps)
+    if recipe.schedule == "one-cycle":  # up and down once (Smith, 2018)
+        most = [group["lr"] for group in groups]
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, most, total_steps=steps + 1, pct_start=recipe.warm_up
+        )
+        return optimizer, cycle
+    warm = max(1, int(recipe.warm_up * steps))
+
+    def share(step: int) -> float:
+        if step < warm or recipe.schedule == "constant":
+            return min(1.0, (step + 1) / warm)
+        return 0.5 + 0.5 * float(np.cos(np.pi * (step - warm) / max(1, steps - warm)))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+
+
+def sum_of_sizes(model: Recommender) -> Tensor:
+    """Return Σ |w| over the weights; biases and norms are left out."""
+    return torch.stack([p.abs().sum() for p in model.parameters() if p.requires_grad and p.dim() > 1]).sum()
 
 
 def count_sales(data: Sequences) -> npt.NDArray[np.float32]:
@@ -175,8 +211,3 @@ def log_share(sold: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     share = (sold + PRIOR_SALES) / (sold + PRIOR_SALES).sum()
     logs: npt.NDArray[np.float32] = np.log(share).astype(np.float32)
     return logs
-
-
-def _wanted(data: Sequences, recipe: Recipe) -> npt.NDArray[np.bool_]:
-    kinds = [data.kinds.index(kind) for kind in recipe.target_kinds or data.kinds]
-    return (data.item >= 0) & np.isin(data.kind, kinds)

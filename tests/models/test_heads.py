@@ -14,8 +14,8 @@ from models.heads import (
     Sampler,
     Value,
     fit_platt,
-    full_softmax,
     gbce,
+    log_chance,
     log_loss,
     outcomes,
     sampled_softmax,
@@ -34,6 +34,10 @@ def scene() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return torch.randn(N, D), torch.randint(ITEMS, (N,)), torch.randn(ITEMS, D), 0.5 * torch.randn(ITEMS)
 
 
+def full_softmax(query: Tensor, target: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
+    return -log_chance(query, rows, bias)[torch.arange(len(target)), target].mean()
+
+
 def test_full_softmax_is_the_mean_log_loss(scene: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     query, target, rows, bias = scene
     scores = (query.double() @ rows.double().T + bias).exp()
@@ -47,7 +51,7 @@ def test_sampled_softmax_tends_to_the_full_one_whatever_is_drawn(
 ) -> None:
     sampler = Sampler(torch.arange(ITEMS), power, seed=1)
     drawn = sampler.draw(40_000)
-    sampled = sampled_softmax(*scene, drawn, sampler.share)
+    sampled = sampled_softmax(*scene, drawn, sampler.share).mean()
     assert sampled.item() == pytest.approx(full_softmax(*scene).item(), abs=0.05)
 
 
@@ -56,7 +60,7 @@ def test_without_its_correction_the_sampled_softmax_would_be_off(
 ) -> None:
     sampler = Sampler(torch.arange(ITEMS), 1.0, seed=1)
     drawn = sampler.draw(40_000)
-    wrong = sampled_softmax(*scene, drawn, torch.full((ITEMS,), 1 / ITEMS))
+    wrong = sampled_softmax(*scene, drawn, torch.full((ITEMS,), 1 / ITEMS)).mean()
     assert abs(wrong.item() - full_softmax(*scene).item()) > 0.06
 
 
@@ -86,7 +90,7 @@ def test_gbce_with_every_item_and_no_calibration_is_plain_bce(
     scores = query @ rows.T + bias
     labels = torch.nn.functional.one_hot(target, ITEMS).float()
     total = torch.nn.functional.binary_cross_entropy_with_logits(scores, labels, reduction="sum")
-    plain = gbce(*scene, drawn, calibration=0.0)
+    plain = gbce(*scene, drawn, calibration=0.0).mean()
     assert plain.item() == pytest.approx(total.item() / N / (ITEMS + 1), rel=1e-5)
 
 
@@ -95,7 +99,7 @@ def test_calibration_lowers_the_pull_of_the_target(scene: tuple[Tensor, Tensor, 
     grown = []
     for calibration in (0.0, 0.75, 1.0):
         free = bias.clone().requires_grad_()
-        gbce(query, target, rows, free, torch.tensor([0, 1]), calibration=calibration).backward()
+        gbce(query, target, rows, free, torch.tensor([0, 1]), calibration=calibration).mean().backward()
         assert free.grad is not None
         grown.append(free.grad[target[target > 1]].abs().sum().item())
     assert grown[0] > grown[1] > grown[2]

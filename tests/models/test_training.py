@@ -1,0 +1,172 @@
+"""The training loop: it learns, stops, goes on after a kill, and each head gets its own part of the loss."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from models.dataset import Sequences
+from models.judge import judge, read_silences, read_values
+from models.objective import Objective, learnt_items
+from models.recipe import Recipe
+from models.recommender import Recommender
+from models.train import fit, make_model
+from models.validate import hold_out
+from stream.errors import UsageError
+from tests.models.clicks import fold_clicks
+
+BASE: dict[str, Any] = {
+    "encoder_config": {"hidden": 16},
+    "embedding_size": 16,
+    "step_features": ["gap_log", "kind=view", "kind=buy"],
+    "epochs": 30,
+    "users_per_batch": 16,
+    "learning_rate": 0.01,
+    "items_learning_rate": 0.01,
+}
+HELD: dict[str, Any] = {"validation": {"by": "users", "share": 0.3, "measure": "loss"}}
+
+
+def recipe(**keys: Any) -> Recipe:
+    return msgspec.convert(BASE | keys, Recipe)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Sequences:
+    return fold_clicks(tmp_path_factory.mktemp("clicks"))
+
+
+def train(data: Sequences, chosen: Recipe) -> tuple[Recommender, Objective, list[Any]]:
+    """Train, and return the model, the question about what was held out, and the history."""
+    model = make_model(data, chosen, None)
+    split = hold_out(data, chosen.validation, chosen.seed)
+    history = fit(model, data, chosen, split=split)
+    assert split.judged is not None
+    learnt = learnt_items(split.learn, chosen.sold_min)
+    return model, Objective(split.judged, chosen, learnt, split.wanted, split.judge_until_ms), history
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"next_item": {"kind": "sampled", "negatives": 8}},
+        {"next_item": {"kind": "gbce", "negatives": 8}},
+        {"similarity": "cosine", "schedule": "cosine", "weight_decay": 0.01, "l1": 1e-5},
+        {"encoder": "transformer", "encoder_config": {"width": 16, "window": 8}, "schedule": "constant"},
+        {"augment": {"crop": 0.3, "mask": 0.1, "substitute": 0.1, "reorder": 0.1, "length_min": 4}},
+    ],
+    ids=["softmax", "sampled", "gbce", "cosine", "transformer", "augmented"],
+)
+def test_it_learns_which_item_comes_next(data: Sequences, keys: dict[str, Any]) -> None:
+    model, held, history = train(data, recipe(**HELD, **keys))
+    assert history[-1].loss < history[0].loss
+    assert judge(model, held, ndcg=True)["ndcg"] > 0.75  # at random it is 0.39
+
+
+def test_context_moves_the_query(data: Sequences) -> None:
+    """With an encoder that sees nothing, only the context can tell the kind of the last item."""
+    blind = {"step_features": [], "encoder": "cnn", "encoder_config": {"width": 4, "dilations": [1]}}
+    keys = HELD | blind | {"items_learning_rate": 0.01, "dropout": 0.9}
+    without, with_it = (
+        judge(*train(data, recipe(**keys, context_features=names))[:2])["next_item"]
+        for names in ([], ["kind=buy", "hour_sin"])
+    )
+    assert with_it < without - 0.02
+
+
+def test_the_hazard_learns_who_comes_daily_and_is_calibrated(data: Sequences) -> None:
+    hazard = {"bins": ["36h", "6d", "14d"], "horizon": "6d"}
+    chosen = recipe(**HELD | {"hazard": hazard, "epochs": 60, "learning_rate": 0.03})
+    model, held, _ = train(data, chosen)
+    assert model.hazard is not None
+    assert not torch.equal(model.hazard.slope, torch.ones(3))
+    silent = read_silences(model, held)
+    daily = np.array([int(held.data.user[u].split("-")[1]) % 2 == 0 for u in range(held.data.users)])
+    of_daily = torch.from_numpy(held.data.per_event(daily)[silent.event])
+    soon = model.hazard(silent.y)[:, 0]
+    assert soon[of_daily].mean() > 0.7
+    assert soon[~of_daily].mean() < 0.2
+
+
+def test_values_of_items_are_learned(data: Sequences) -> None:
+    model, held, _ = train(data, recipe(**HELD, value={"of": "item", "loss": "mse"}))
+    _, said, true = read_values(model, held)
+    assert np.abs(said - true).mean() < 0.3 * np.abs(true - true.mean()).mean()
+
+
+def test_spend_to_come_is_learned(data: Sequences) -> None:
+    chosen = recipe(
+        **HELD,
+        value={"of": "user", "horizon": "14d", "loss": "mae"},
+        next_item={"weight": 0.0},
+        epochs=40,
+        learning_rate=0.03,
+    )
+    model, held, _ = train(data, chosen)
+    _, said, true = read_values(model, held)
+    assert np.abs(said - true).mean() < 0.8 * np.abs(true - np.median(true)).mean()
+
+
+def test_the_reranker_is_trained_beside_the_list(data: Sequences) -> None:
+    chosen = recipe(**HELD, rerank={"hidden": 16, "candidates": 6, "positions": 64})
+    model, held, _ = train(data, chosen)
+    assert model.reranker is not None
+    assert model.reranker.judge.weight.abs().sum() > 0
+    assert judge(model, held)["rerank"] < 1.2  # of 7 at random it is 1.9
+
+
+def test_it_stops_early_and_keeps_the_best(data: Sequences) -> None:
+    keys = {"by": "users", "share": 0.3, "measure": "ndcg", "patience": 2}
+    chosen = recipe(validation=keys, epochs=60, learning_rate=0.1, items_learning_rate=0.1)
+    model, held, history = train(data, chosen)
+    said = [epoch.held["ndcg"] for epoch in history]
+    assert len(history) < 60
+    assert int(np.argmax(said)) == len(history) - 3
+    assert judge(model, held, ndcg=True)["ndcg"] == pytest.approx(max(said), abs=1e-6)
+
+
+def test_everyones_last_event_says_nothing_of_silences(data: Sequences) -> None:
+    with pytest.raises(UsageError, match="hold out users or time"):
+        make_model(data, recipe(validation={"by": "last"}, hazard={}), None)
+
+
+PLAIN = recipe(**HELD, epochs=6, dropout=0.2, hazard={}, next_item={"kind": "sampled"}, augment={"mask": 0.1})
+
+#: A process that is killed by the system in the middle of its fourth epoch's report.
+DIES = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from models.train import fit, make_model
+from tests.models.clicks import fold_clicks
+from tests.models.test_training import PLAIN
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+data = fold_clicks(folder)
+def die(epoch):
+    if epoch.number == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+fit(make_model(data, PLAIN, None), data, PLAIN, die, checkpoint=folder / "c.pt")
+"""
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], capture_output=True, text=True)
+    assert ran.returncode == -9, ran.stderr
+    data = fold_clicks(tmp_path)
+    whole, resumed = make_model(data, PLAIN, None), make_model(data, PLAIN, None)
+    history = fit(whole, data, PLAIN)
+    seen: list[int] = []
+    again = fit(resumed, data, PLAIN, lambda epoch: seen.append(epoch.number), checkpoint=tmp_path / "c.pt")
+    assert seen == [5, 6]
+    assert [(epoch.loss, epoch.held) for epoch in again] == [(epoch.loss, epoch.held) for epoch in history]
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
