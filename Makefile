@@ -8,10 +8,10 @@ YEAR := stream/demo/data/events.jsonl.gz
 PRODUCTS := stream/demo/data/items.jsonl.gz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test oracle fuzz lint bench docs bundle clean
+.PHONY: help demo test oracle fuzz simulate controls chaos lint bench docs bundle clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.serve  ## run a year of real events through the engine and watch; ARGS="--speed 2" slows it down
 	@$(BIN)/ebbtide demo $(ARGS)
@@ -24,6 +24,15 @@ oracle: .venv/.dev  ## hold the engine to the naive oracle at full size (half an
 
 fuzz: .venv/.dev  ## the same on streams made by chance; ARGS="--minutes 10 --seed 1"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+simulate: .venv/.dev  ## run 10,000 schedules of faults against the promises; ARGS="--seeds 1..500"
+	@$(BIN)/python -m tests.simulation $(or $(ARGS),--seeds 1..10000)
+
+controls: .venv/.dev  ## break the protocol in six ways and see the simulator catch each
+	@$(BIN)/python -m tests.simulation --controls
+
+chaos: .venv/.dev  ## kill, freeze and restart real workers and brokers (KAFKA_HOME); ARGS="--seed 1 --minutes 10"
+	@$(BIN)/python -m tests.kafka.chaos $(ARGS)
 
 lint: .venv/.dev  ## run ruff, mypy and the import contracts
 	@$(BIN)/ruff check .

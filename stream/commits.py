@@ -274,7 +274,7 @@ class Commits:
         self._terms, self._written = self._standing.terms, []
 
     def _record(self, here: Point) -> Output:
-        self._here, self._silent = here, here.clock["offset"] in self._partition.silent
+        self._here, self._silent = here, self._is_silent(here)
         model = self._partition.model
         record = Commit(
             n=self.n + 1,
@@ -291,6 +291,15 @@ class Commits:
         return Output(
             USER_STATE, self._partition.partition, COMMIT_KEY, _encode(record), [("schema", SCHEMA)]
         )
+
+    def _is_silent(self, here: Point) -> bool:
+        """Whether the storm that goes on here is one of those that are not produced.
+
+        It may be the one of the last commit still, and nobody has begun to go on with it.
+        """
+        if here.applied == self._committed:
+            return self._standing.silent
+        return here.clock["offset"] in self._partition.silent
 
 
 def next_timer(partition: Partition) -> Timer | None:

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Final, NamedTuple
 
-from tests.simulation.controls import CONTROLS
+from tests.simulation.controls import CONTROLS, SEEDS_MAX
 from tests.simulation.options import draw
 from tests.simulation.truth import ViolationError
 from tests.simulation.world import HAPPENINGS, run_seed
 
 CHUNK_SEEDS: Final = 50
+PROGRESS_EVERY_S: Final = 10.0
 
 
 class Verdict(NamedTuple):
@@ -34,14 +35,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--seed", type=int, metavar="N", help="one seed, told step by step if it fails")
     which.add_argument("--seeds", metavar="A..B", help="all seeds from A to B, both included")
+    which.add_argument("--controls", action="store_true", help="see every control caught")
     parser.add_argument("--control", choices=sorted(CONTROLS), help="break the protocol on purpose")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     given = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
+    if given.controls:
+        return tell_controls()
     if given.seed is not None:
         return tell_one(given.seed, given.control)
     first, _, last = given.seeds.partition("..")
-    return tell_many(range(int(first), int(last or first) + 1), given.control, given.jobs)
+    return tell_many(range(int(first), int(last or first) + 1), given.control, given.workers)
+
+
+def tell_controls() -> int:
+    """Go through the seeds until each control is caught, and print by which; return the exit code."""
+    missed = 0
+    for control in CONTROLS:
+        if control == "none":
+            continue
+        with CONTROLS[control]():
+            caught = next(catch(range(1, SEEDS_MAX + 1)), None)
+        missed += caught is None
+        words = "NOT CAUGHT" if caught is None else f"seed {caught[0]:<4} {caught[1][:70]}"
+        print(f"{control:<34}{words}", flush=True)
+    return 1 if missed else 0
+
+
+def catch(seeds: range) -> Iterator[tuple[int, str]]:
+    """Yield the seeds that fail, and how."""
+    for seed in seeds:
+        try:
+            run_seed(draw(seed))
+        except ViolationError as violation:
+            yield seed, str(violation)
 
 
 def tell_one(seed: int, control: str | None) -> int:
@@ -60,13 +87,17 @@ def tell_one(seed: int, control: str | None) -> int:
     return 0
 
 
-def tell_many(seeds: range, control: str | None, jobs: int) -> int:
+def tell_many(seeds: range, control: str | None, workers: int) -> int:
     """Run many seeds in several processes, and print those that failed and what happened in all."""
     print(f"seeds {seeds[0]} to {seeds[-1]}" + (f", control {control}" if control else ""), flush=True)
-    started = time.perf_counter()
+    started = said = time.perf_counter()
     total = Verdict(0, Counter(), Counter(), {})
-    for verdict in run_many(seeds, control, jobs):
+    for verdict in run_many(seeds, control, workers):
         total = add(total, verdict)
+        if time.perf_counter() - said > PROGRESS_EVERY_S:
+            said = time.perf_counter()
+            left_s = (said - started) * (len(seeds) - total.seeds) / total.seeds
+            print(f"  {total.seeds:,} of {len(seeds):,} seeds, about {left_s:.0f} s left", flush=True)
         for seed, words in sorted(verdict.failed.items()):
             replay = f"python -m tests.simulation --seed {seed}" + (
                 f" --control {control}" if control else ""
@@ -78,17 +109,17 @@ def tell_many(seeds: range, control: str | None, jobs: int) -> int:
         print(f"{name:<18}{total.happened[name]:>12,}{total.in_seeds[name]:>12,}")
     print(
         f"\n{total.seeds:,} seeds, {len(total.failed):,} violations; "
-        f"{seconds:.0f} s, {total.seeds / seconds:.0f} seeds/s in {jobs} processes"
+        f"{seconds:.0f} s, {total.seeds / seconds:.1f} seeds/s in {workers} processes"
     )
     return 1 if total.failed else 0
 
 
-def run_many(seeds: range, control: str | None, jobs: int) -> Iterator[Verdict]:
+def run_many(seeds: range, control: str | None, workers: int) -> Iterator[Verdict]:
     chunks = [seeds[first : first + CHUNK_SEEDS] for first in range(0, len(seeds), CHUNK_SEEDS)]
-    if jobs == 1:
+    if workers == 1:
         yield from (run_chunk(chunk, control) for chunk in chunks)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(workers) as pool:
         for chunk in as_completed([pool.submit(run_chunk, chunk, control) for chunk in chunks]):
             yield chunk.result()
 

@@ -1,19 +1,25 @@
 """Negative controls: six ways to break the protocol on purpose. The simulator must catch each of them.
 
 Each is a context manager that puts a broken part in the place of a good one. They name the promise that they
-break; how many seeds it takes to see it is a measure of the simulator.
+break; how many seeds it takes to see it is a measure of the simulator (`make controls`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import count
 from typing import Final
 from unittest.mock import patch
 
 from stream.broker import CommittedOffset, Sink
+from stream.commits import Commit
+from stream.core.table import UserTable
+from stream.reading import Steps
 from stream.records import Output
+from stream.restore import Restore
 from stream.share import Share
+from stream.snapshot_format import Slots, SnapshotFormat, Words
 from stream.testing import MemoryClient, MemoryPlainSink
 from stream.testing_group import Group
 from stream.worker import Worker
@@ -72,9 +78,10 @@ def commit_on_lost() -> Iterator[None]:
 def skip_fencing() -> Iterator[None]:
     """Every producer has a transactional id of its own, and what is pending is not waited for."""
 
+    numbers = count()
+
     def sink(client: Client) -> Sink:
-        client.sinks += 1
-        transactional_id = f"{client._identity.transactional_id}-{id(client)}-{client.sinks}"
+        transactional_id = f"{client._identity.transactional_id}-{next(numbers)}"
         client._identity = client._identity._replace(transactional_id=transactional_id)
         return PiecewiseSink(MemoryClient.sink(client), client._street)
 
@@ -85,10 +92,53 @@ def skip_fencing() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def restore_offsets_but_not_rows() -> Iterator[None]:
+    """Go on where the group says, with the clock of the commit record, and know nobody."""
+    with patch.object(SnapshotFormat, "load", lambda *_, place: None):
+        yield
+
+
+@contextmanager
+def read_user_state_to_its_end() -> Iterator[None]:
+    """Take what is visible for all there is, although the markers of the last commit may be late."""
+
+    def load(restore: Restore, _: CommittedOffset | None) -> Steps[Commit | None]:
+        topic = restore._config.topics.user_state
+        start = (yield from restore._reading.range(topic)).start
+        yield from restore._reading.records(
+            "loading rows", topic, start, None, lambda batch: restore._take_rows(batch, None)
+        )
+        return restore._newest
+
+    with patch.object(Restore, "_load", load):
+        yield
+
+
+@contextmanager
+def rows_without_through() -> Iterator[None]:
+    """Rows do not say which records they hold, and a replay from the floor applies some of these twice."""
+    encode = SnapshotFormat.encode
+
+    def encode_blindly(
+        format: SnapshotFormat, table: UserTable, slots: Slots, words: Words, through: int
+    ) -> list[bytes | None]:
+        return encode(format, table, slots, words, 0)
+
+    with patch.object(SnapshotFormat, "encode", encode_blindly):
+        yield
+
+
+#: Each control is caught within so many seeds.
+SEEDS_MAX: Final = 500
+
 #: By name as in `--control`.
 CONTROLS: Final[Mapping[str, Callable[[], AbstractContextManager[None]]]] = {
     "none": nullcontext,
+    "restore-offsets-but-not-rows": restore_offsets_but_not_rows,
     "outputs-outside-the-transaction": outputs_outside_the_transaction,
     "commit-on-lost": commit_on_lost,
     "skip-fencing": skip_fencing,
+    "read-user-state-to-its-end": read_user_state_to_its_end,
+    "rows-without-through": rows_without_through,
 }

@@ -17,6 +17,7 @@ from stream.codec import Decoder
 from stream.config import Config
 from stream.items import ItemTable
 from stream.observe import Observer
+from stream.phases import Phase
 from stream.records import Output
 from stream.share import Share
 from stream.snapshot_format import SnapshotFormat
@@ -54,8 +55,8 @@ class Street(Protocol):
         """Draw a number in [0, limit)."""
         ...
 
-    def tell(self, process: Process, text: str) -> None:
-        """Note what a process did, for the story."""
+    def tell(self, process: Process, text: str, outcome: str, times: int = 1) -> None:
+        """Note what a process did, for the story and for the table of outcomes."""
         ...
 
     def divide(self, outputs: Sequence[Output]) -> Sequence[Sequence[Output]]:
@@ -86,6 +87,11 @@ class Client(MemoryClient):
     def sink(self) -> Sink:
         return PiecewiseSink(super().sink(), self._street)
 
+    def is_expelled(self) -> bool:
+        """Whether the group has given up a member of this process, which does not know it yet."""
+        groups = list(self._broker.groups())
+        return any(all(member.id not in g.members for g in groups) for member in self._line.members)
+
 
 class Teller:
     """An observer without metrics, which were a fifth of a run: it tells the story of its worker.
@@ -93,9 +99,9 @@ class Teller:
     It still says when a worker is full.
     """
 
-    def __init__(self, config: Config, tell: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, process: Process, street: Street) -> None:
         self._users_max = config.worker.users_max
-        self._tell = tell
+        self._process, self._street = process, street
 
     def full(self, shares: Mapping[int, Share]) -> bool:
         return sum(len(share.engine.table) for share in shares.values()) >= self._users_max
@@ -105,16 +111,27 @@ class Teller:
         yield
 
     def rebalance(self, kind: str, partitions: Sequence[int]) -> None:
-        self._tell(f"{kind} {sorted(partitions)}")
+        worker = self._process.worker
+        shares = [] if worker is None else [worker.shares.get(p) for p in partitions]
+        in_batch = any(share is not None and share.changed for share in shares)
+        self._tell(f"{kind} {sorted(partitions)}", kind)
+        if in_batch and kind != "assigned":
+            self._tell("in mid-batch", f"{kind} in batch")
 
     def committed(self, shares: Mapping[int, Share]) -> None:
-        self._tell(f"committed { ({p: share.committed_offset for p, share in sorted(shares.items())}) }")
+        offsets = {p: share.committed_offset for p, share in sorted(shares.items())}
+        self._tell(f"committed {offsets}", "commits")
+        ringing = sum(share.engine.ringing for share in shares.values())
+        self._street.tell(self._process, f"{ringing} storms go on", "commits in storm", ringing)
 
     def aborted(self) -> None:
-        self._tell("undoes")
+        self._tell("undoes", "undone")
 
     def fenced(self) -> None:
-        self._tell("starts over")
+        self._tell("starts over", "started over")
+
+    def _tell(self, text: str, outcome: str) -> None:
+        self._street.tell(self._process, text, outcome)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: None
@@ -206,7 +223,7 @@ class Process:
             exactly_once=config.worker.guarantee == "exactly-once",
         )
         self.client = Client(broker, identity, self, street)
-        observer = None if watched else cast(Observer, Teller(config, lambda text: street.tell(self, text)))
+        observer = None if watched else cast(Observer, Teller(config, self, street))
         workshop = TinyWorkshop(config, model)
         self.worker = Worker(config, self.client, workshop, clock=broker.clock, observer=observer)
         self.worker.start()
@@ -214,6 +231,12 @@ class Process:
     @property
     def running(self) -> bool:
         return self.worker is not None and not self.standing
+
+    @property
+    def restoring(self) -> bool:
+        """Whether it is reading rows; one that stands still may be."""
+        shares = self.worker.shares.values() if self.worker is not None else ()
+        return any(share.phase is Phase.RESTORING for share in shares)
 
     def turn(self) -> None:
         assert self.worker is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from stream.commits import Commits, Point, Standing, Terms, read_clock, read_commit
 from stream.config_load import parse_config
 from stream.records import RecordBatch
 from tests.simulation.options import T0_MS
@@ -46,3 +47,16 @@ def test_timers_cut_short_before_a_poison_record_keep_their_offset(records: int)
     assert [dict(output.headers)["source"] for output in outputs if output.topic == "dead_letters"] == [
         b"events-0-3"
     ]
+
+
+def test_a_storm_of_an_old_record_stays_silent_when_another_partition_commits_before_it_goes_on() -> None:
+    """Found by seed 993: two partitions were restored, the first committed both while it began."""
+    config = parse_config({"worker": {"timers_max": 1}})
+    workshop = TinyWorkshop(config, model=False)
+    partition = workshop.partition("events", 0, undo=True, snapshots=True)
+    partition.table.clock.ringing = 1
+    here = Point(45, 0, read_clock(partition.table.clock))
+    terms = Terms("group", 1, workshop.format.layout, config.meaning, None)
+    standing = Standing(45, 9, 0, 0, emit_from_ms=T0_MS, terms=terms, points=(here,), silent=True)
+    outputs, _ = Commits(partition, workshop.format, standing).prepare(45, rows_max=1)
+    assert read_commit(outputs[-1].value, place="user_state").silent

@@ -79,24 +79,34 @@ class PartitionTruth:
 
 
 class Truth:
-    """All partitions. `keep` must be called before anything is dropped from the head of the events."""
+    """All partitions. `keep` must be called before anything is dropped from the head of a log."""
 
     def __init__(self, options: Options, config: Config, broker: MemoryBroker) -> None:
         self._options, self._config, self._broker = options, config, broker
         self._names = topic_names(config)
         self._kept = [0] * options.partitions
         self._records = [nothing(p) for p in range(options.partitions)]
-        self._entries = [0] * options.partitions
+        self._journal_kept = [0] * options.partitions
+        self._journal: list[list[Entry]] = [[] for _ in range(options.partitions)]
+        self._folded = [0] * options.partitions  # entries
         self._partitions: dict[int, PartitionTruth] = {}
 
+    @property
+    def entries(self) -> int:
+        """How many journal entries there are."""
+        return sum(self._folded)
+
     def keep(self) -> None:
-        """Take a copy of the records that became visible since the last call."""
+        """Take a copy of the records and journal entries that became visible since the last call."""
         for partition in range(self._options.partitions):
             log = self._broker.log(self._config.topics.events, partition)
             batch, position = log.read(self._kept[partition], ALL)
             self._kept[partition] = position
             for column, more in zip(self._records[partition][2:], batch[2:], strict=True):
                 column.extend(more)
+            journal = self._broker.log(self._config.topics.journal, partition)
+            batch, self._journal_kept[partition] = journal.read(self._journal_kept[partition], ALL)
+            self._journal[partition] += [read_entry(value, place="journal") for value in batch.values]
 
     def check_outputs(self) -> None:
         """Fold what is new and compare the outputs. Raises ViolationError."""
@@ -134,15 +144,13 @@ class Truth:
 
         At least once an entry may be there again, and the last of a number holds.
         """
-        log = self._broker.log(self._config.topics.journal, partition)
-        batch, _ = log.read(0, ALL)
-        entries = [read_entry(value, place="journal") for value in batch.values]
+        entries = self._journal[partition]
         if not self._options.exactly_once:
             entries = list({entry.n: entry for entry in entries}.values())
         if [entry.n for entry in entries] != list(range(len(entries))):
             raise ViolationError(f"journal-{partition}: entries are numbered {[e.n for e in entries]}")
-        first = self._entries[partition]
-        self._entries[partition] = len(entries)
+        first = self._folded[partition]
+        self._folded[partition] = len(entries)
         return entries[first:]
 
     def _last_commit(self, partition: int) -> Commit:

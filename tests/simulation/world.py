@@ -21,6 +21,7 @@ from stream.phases import Phase
 from stream.records import Output
 from stream.testing import FAULTS, Crash, FaultPlan, MemoryBroker
 from stream.topics import SHAPES, topic_names
+from tests.simulation.cleaner import Cleaner
 from tests.simulation.clicks import WRITTEN, Producers
 from tests.simulation.options import SHOCKS, Options
 from tests.simulation.processes import Process, SlowClock
@@ -38,8 +39,13 @@ ROUNDS_MAX: Final = 1_500
 ROUND_MS: Final = 500
 STORY_LINES: Final = 120
 
+#: What came of it all; a batch is what was polled since the last commit.
+OUTCOMES: Final = (
+    "starts", "zombies", "assigned", "revoked", "revoked in batch", "lost", "lost in batch",
+    "undone", "started over", "commits", "commits in storm", "idle steps",
+)  # fmt: skip
 #: What is counted, in the order of the table that it is printed as.
-HAPPENINGS: Final = (*FAULTS, *SHOCKS, *WRITTEN, "starts")
+HAPPENINGS: Final = (*FAULTS, *SHOCKS, *WRITTEN, *OUTCOMES)
 
 
 class ToldPlan(FaultPlan):
@@ -79,6 +85,7 @@ class World:
             self._broker.create_topic(self._names[shape.role], partitions, shape.configs)
         self._producers = Producers(self._chance, options, self.config, self._broker, self._clock)
         self._truth = Truth(options, self.config, self._broker)
+        self._cleaner = Cleaner(self._chance, self.config, self._broker, self._truth.keep)
         self._processes = [self._process(i) for i in range(options.workers)]
         self._shocks = dict(options.shocks)
         self._depth = 0
@@ -102,6 +109,7 @@ class World:
         self._check("after the storm")
         self.happened.update(self._plan.totals())
         self.happened.update(self._producers.written)
+        self.happened["idle steps"] = self._truth.entries
 
     def _suffer(self) -> None:
         for _ in range(STEPS_MAX):
@@ -148,7 +156,7 @@ class World:
     def _step(self) -> None:
         for shock in self._shocks:
             if shock not in ("stand_still", "pause") and self._strikes(shock):
-                getattr(self, f"_{shock}")()
+                self.happened[shock] += getattr(self, f"_{shock}")()
                 return
         running = [process for process in self._processes if process.running]
         down = [process for process in self._processes if process.worker is None and not process.standing]
@@ -196,7 +204,6 @@ class World:
         rate = self._shocks.get(shock)
         if rate is None or self._chance.random() >= rate:
             return False
-        self.happened[shock] += 1
         self._tell(f"    shock: {shock}")
         return True
 
@@ -205,11 +212,12 @@ class World:
         if not self._shocks or self._depth >= DEPTH_MAX or process.client is None or process.client.dead:
             return
         if self._strikes("stand_still"):
-            steps, sleep_ms = MEANWHILE_MAX, 1.2 * self.options.session_timeout_ms
+            shock, steps, sleep_ms = "stand_still", MEANWHILE_MAX, 1.2 * self.options.session_timeout_ms
         elif self._strikes("pause"):
-            steps, sleep_ms = self._chance.randint(1, 8), 0.0
+            shock, steps, sleep_ms = "pause", self._chance.randint(1, 8), 0.0
         else:
             return
+        self.happened[shock] += 1
         self._tell(f"    {process.name} stands still before {point}")
         client, standing = process.client, process.standing
         process.standing = True
@@ -222,13 +230,15 @@ class World:
         process.standing = standing
         if not client.dead:
             client.thaw()
+            self.happened["zombies"] += client.is_expelled()
         self._tell(f"    {process.name} goes on with {point}")
 
     def choose(self, limit: int) -> int:
         return self._chance.randrange(limit)
 
-    def tell(self, process: Process, text: str) -> None:
+    def tell(self, process: Process, text: str, outcome: str, times: int = 1) -> None:
         self._tell(f"    {process.name}: {text}")
+        self.happened[outcome] += times
 
     def divide(self, outputs: Sequence[Output]) -> Sequence[Sequence[Output]]:
         """Cut outputs into calls: partition by partition of each topic, in any order of these."""
@@ -244,45 +254,56 @@ class World:
         self._chance.shuffle(pieces)
         return [piece for i in (0, 1) for pair in pieces if (piece := pair[i])]
 
-    def _kill(self) -> None:
-        alive = [process for process in self._processes if process.worker is not None]
-        if alive:
-            process = self._chance.choice(alive)
-            self._tell(f"    {process.name} is killed")
-            process.end()
+    # Each returns whether there was anything to do it to.
 
-    def _replace(self) -> None:
+    def _kill(self) -> bool:
+        alive = [process for process in self._processes if process.worker is not None]
+        if not alive:
+            return False
+        process = self._chance.choice(alive)
+        self._tell(f"    {process.name} is killed")
+        process.end()
+        return True
+
+    def _replace(self) -> bool:
         """Bring up a second process with the transactional id of one that stands still."""
         standing = [process for process in self._processes if process.standing]
-        if standing and len(self._processes) < self.options.workers + 2:
-            name = f"{standing[0].name}'"
-            twin = Process(name, standing[0].transactional_id)
-            self._processes.append(twin)
-            self._start(twin)
+        if not standing or len(self._processes) >= self.options.workers + 2:
+            return False
+        twin = Process(f"{standing[0].name}'", standing[0].transactional_id)
+        self._processes.append(twin)
+        self._start(twin)
+        return True
 
-    def _leave(self) -> None:
+    def _leave(self) -> bool:
         running = [process for process in self._processes if process.running]
-        if len(running) > 1:
-            process = self._chance.choice(running)
-            self._tell(f"    {process.name} leaves")
-            self._do(process, process.leave)
+        if len(running) < 2:
+            return False
+        process = self._chance.choice(running)
+        self._tell(f"    {process.name} leaves")
+        self._do(process, process.leave)
+        return True
 
-    def _join(self) -> None:
-        if len(self._processes) < self.options.workers + 1:
-            self._processes.append(self._process(len(self._processes)))
-            self._start(self._processes[-1])
+    def _join(self) -> bool:
+        if len(self._processes) > self.options.workers:
+            return False
+        self._processes.append(self._process(len(self._processes)))
+        self._start(self._processes[-1])
+        return True
 
-    def _jump(self) -> None:
+    def _jump(self) -> bool:
         self._clock.jump(self._chance.choice((-86_400_000, -60_000, 60_000, 3_600_000)))
+        return True
 
-    def _night(self) -> None:
+    def _night(self) -> bool:
         self._producers.night(self._chance.randint(1, 4))
+        return True
 
-    def _trim(self) -> None:
-        """Drop the head of the events as far as no restore needs it."""
+    def _trim(self) -> bool:
+        return self._cleaner.trim()
 
-    def _compact(self) -> None:
-        """Drop what later records of the same key replace."""
+    def _compact(self) -> bool:
+        return self._cleaner.compact(drop_nulls=not any(each.restoring for each in self._processes))
 
     def _process(self, number: int) -> Process:
         return Process(f"worker-{number}", f"{self.config.kafka.group_id}-{number}")
