@@ -44,9 +44,9 @@ def identify(config: Config) -> Identity:
     )
 
 
-def connect(config: Config) -> KafkaBroker:
-    """Return Apache Kafka, as the config names it."""
-    return KafkaBroker(config.kafka.bootstrap_servers, identify(config), config.kafka.client)
+def connect(config: Config, identity: Identity | None = None) -> KafkaBroker:
+    """Return Apache Kafka as the config names it, for a worker or for whoever else is named."""
+    return KafkaBroker(config.kafka.bootstrap_servers, identity or identify(config), config.kafka.client)
 
 
 def make_worker(

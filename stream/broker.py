@@ -175,9 +175,10 @@ class Sink(Protocol):
 
     def begin(self) -> None: ...
 
-    def produce(self, outputs: Sequence[Output]) -> None:
+    def produce(self, outputs: Sequence[Output], timestamps_ms: Sequence[int] | None = None) -> None:
         """Queue outputs for their partitions, in order; blocks while the queue is full.
 
+        timestamps_ms: of the records, one each, where they are not made now but copied.
         A delivery that fails surfaces here or in any later call of the transaction, never not at all.
         Raises AbortableError, FencedError.
         """

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from stream.commands.check import check
 from stream.commands.demo import demo
+from stream.commands.dlq import dlq
 from stream.commands.explain import explain
 from stream.commands.init import init
 from stream.commands.replay import replay
@@ -101,6 +102,7 @@ app.command(rich_help_panel=RUN)(check)
 app.command(rich_help_panel=RUN)(topics)
 app.command(rich_help_panel=RUN)(run)
 app.command(rich_help_panel=LOOK)(explain)
+app.add_typer(dlq, name="dlq", rich_help_panel=LOOK)
 app.command(rich_help_panel=LOOK)(schema)
 
 

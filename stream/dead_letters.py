@@ -41,6 +41,21 @@ REASONS: Final = {
     POISON: "the core refused the record; the others of its batch went on",
 }
 
+#: What to do about each.
+REMEDIES: Final = {
+    EMPTY: "find out who publishes records without a value; sent again, it stays empty",
+    TOO_LARGE: "let the producer send less; sent again, it stays too large",
+    NOT_JSON: "let the producer send strict JSON in UTF-8; sent again, it stays what it is",
+    MISSING_FIELD: "map the field's name in events.fields of the config, restart the workers, and replay",
+    BAD_FIELD: "mend the producer; if the field goes by another name, events.fields maps it",
+    UNKNOWN_EVENT_TYPE: "publish it under a kind of events.kinds, or take the kind into the config, which "
+    "gives rows another shape: begin anew with another group, user_state and journal, and emit_from = now",
+    KEY_MISMATCH: "let the producer key by user_id; `ebbtide rekey` mends a whole topic",
+    FROM_FUTURE: "set the producer's clock right; once its time has come, replay",
+    TOO_LATE: "if it must count after all, raise time.lateness_max, restart the workers, and replay",
+    POISON: "see with `ebbtide check` whether the bundle is whole; after a roll-out of a sound one, replay",
+}
+
 
 class Refusal(NamedTuple):
     """Why a record is not an event."""

@@ -39,8 +39,8 @@ class KafkaSink:
         self._producer.forget()
         self._producer.call(self._producer.raw.begin_transaction)
 
-    def produce(self, outputs: Sequence[Output]) -> None:
-        produce_all(self._producer, self._topics, outputs)
+    def produce(self, outputs: Sequence[Output], timestamps_ms: Sequence[int] | None = None) -> None:
+        produce_all(self._producer, self._topics, outputs, timestamps_ms)
 
     def flush(self) -> None:
         self._producer.flush(TRANSACTION_CALL_TIMEOUT_S)
@@ -101,8 +101,8 @@ class KafkaPlainSink:
     def begin(self) -> None:
         self._offsets = {}
 
-    def produce(self, outputs: Sequence[Output]) -> None:
-        produce_all(self._producer, self._topics, outputs)
+    def produce(self, outputs: Sequence[Output], timestamps_ms: Sequence[int] | None = None) -> None:
+        produce_all(self._producer, self._topics, outputs, timestamps_ms)
 
     def flush(self) -> None:
         self._producer.flush(TRANSACTION_CALL_TIMEOUT_S)
@@ -124,8 +124,18 @@ class KafkaPlainSink:
         self._producer.destroy()
 
 
-def produce_all(producer: KafkaProducer, topics: Mapping[str, str], outputs: Sequence[Output]) -> None:
+def produce_all(
+    producer: KafkaProducer,
+    topics: Mapping[str, str],
+    outputs: Sequence[Output],
+    timestamps_ms: Sequence[int] | None = None,
+) -> None:
     """Queue outputs in order. Raises AbortableError, FencedError."""
+    if timestamps_ms is not None:
+        for (role, partition, key, value, headers), timestamp_ms in zip(outputs, timestamps_ms, strict=True):
+            producer.queue(topics[role], value, key, partition, headers, timestamp_ms)
+        producer.serve()
+        return
     produce: Callable[..., None] = producer.raw.produce
     for role, partition, key, value, headers in outputs:
         try:

@@ -64,13 +64,13 @@ class MemorySink:
             self._expect("ready")
             self._state = "open"
 
-    def produce(self, outputs: Sequence[Output]) -> None:
+    def produce(self, outputs: Sequence[Output], timestamps_ms: Sequence[int] | None = None) -> None:
         with self._line.call("sink.produce"):
             self._expect("open")
             self._expire_if_struck("sink.produce")
             owner = self._owner()
             now_ms = self._broker.clock.now_ms()
-            for output in outputs:
+            for i, output in enumerate(outputs):
                 topic = self._broker.topic(self._topics[output.topic])
                 log = self._broker.log(topic.name, output.partition)
                 try:
@@ -79,7 +79,8 @@ class MemorySink:
                     raise self._fail(error) from None
                 if owner not in log.open:
                     self._broker.transactions.touch(self._producer, log)
-                log.append(owner, output.key, output.value, now_ms, output.headers or None)
+                stamp_ms = now_ms if timestamps_ms is None else topic.stamp(timestamps_ms[i], now_ms)
+                log.append(owner, output.key, output.value, stamp_ms, output.headers or None)
             if self._line.strikes("delivery_failed", "sink.produce"):
                 self._failure = AbortableError("a record could not be stored", place=self._id)
 
@@ -193,10 +194,10 @@ class MemoryPlainSink:
     def begin(self) -> None:
         self._offsets = None
 
-    def produce(self, outputs: Sequence[Output]) -> None:
+    def produce(self, outputs: Sequence[Output], timestamps_ms: Sequence[int] | None = None) -> None:
         with self._line.call("sink.produce"):
             now_ms = self._broker.clock.now_ms()
-            for output in outputs:
+            for i, output in enumerate(outputs):
                 topic = self._broker.topic(self._topics[output.topic])
                 try:
                     check_size(topic, output.key, output.value, output.headers)
@@ -204,7 +205,8 @@ class MemoryPlainSink:
                     self._failure = self._failure or error
                     continue
                 log = self._broker.log(topic.name, output.partition)
-                log.append(NO_OWNER, output.key, output.value, now_ms, output.headers or None)
+                stamp_ms = now_ms if timestamps_ms is None else topic.stamp(timestamps_ms[i], now_ms)
+                log.append(NO_OWNER, output.key, output.value, stamp_ms, output.headers or None)
 
     def flush(self) -> None:
         with self._line.call("sink.flush"):

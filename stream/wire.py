@@ -117,7 +117,13 @@ class Erasure(Struct, tag_field="command", tag="erase"):
     user_id: UserId
 
 
-Control = RollOut | Erasure
+class Replayed(Struct, tag_field="command", tag="replayed"):
+    """Dead letters were sent again, in the transaction of this record: `ebbtide dlq replay` writes it."""
+
+    letters: Annotated[list[str], Meta(description="their sources, topic-partition-offset")]
+
+
+Control = RollOut | Erasure | Replayed
 
 
 # --------------------------------------------------------------------------------------------- outputs

@@ -10,7 +10,7 @@ import typer
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
-    from stream.broker import Broker
+    from stream.broker import Broker, Identity
     from stream.config import Config
 
 ConfigFile = Annotated[
@@ -59,6 +59,8 @@ ItemsFile = Annotated[
     ),
 ]
 
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON instead of a page.")]
+
 
 def read_config(path: Path | None) -> Config:
     """Load the config that was named, or the defaults. Raises ConfigError."""
@@ -102,6 +104,31 @@ def open_broker(config: Config) -> Broker:
     from stream.assembly import connect
 
     return connect(config)
+
+
+def open_broker_as(config: Config, identity: Identity) -> Broker:
+    """Return Kafka as the config names it, for somebody else than a worker."""
+    from stream.assembly import connect
+
+    return connect(config, identity)
+
+
+def read_since(text: str) -> int:
+    """Return the moment that an option names, in epoch milliseconds: a time, or a duration before now.
+
+    Raises UsageError.
+    """
+    from stream.clock import SystemClock
+    from stream.config_values import parse_duration
+    from stream.times import parse_time
+
+    duration_ms, moment_ms = parse_duration(text), parse_time(text)
+    if duration_ms is not None:
+        return SystemClock().now_ms() - duration_ms
+    if moment_ms is None:
+        remedy = 'write a time as "2026-01-31T00:00:00Z", or a duration before now as "2h"'
+        raise UsageError(f'"{text}" is neither a time nor a duration', place="--since", remedy=remedy)
+    return moment_ms
 
 
 def check_client_settings(config: Config) -> None:

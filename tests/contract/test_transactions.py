@@ -236,3 +236,16 @@ def test_at_least_once_shows_outputs_at_once_and_commits_after_them(rig: Rig) ->
     assert pipe.committed()[0] == CommittedOffset(3, "note")
     assert pipe.seen() == [b"a", b"b"]
     pipe.close()
+
+
+def test_a_copied_record_keeps_its_timestamp(rig: Rig) -> None:
+    pipe = Pipe(rig)
+    pipe.sink.begin()
+    pipe.sink.produce(outputs("recommendations", b"a", b"b"), [1_500_000_000_000, 1_400_000_000_000])
+    pipe.sink.produce(outputs("recommendations", b"now"))
+    pipe.sink.commit()
+    wait_until(lambda: len(pipe.seen()) == 3, pipe.member.poll)
+    found = read_all(pipe.broker, pipe.lists)
+    assert found.timestamps_ms[:2] == [1_500_000_000_000, 1_400_000_000_000]
+    assert found.timestamps_ms[2] > 1_600_000_000_000
+    pipe.close()

@@ -81,6 +81,8 @@ def check_commands(page: Path, known_commands: dict[str, Any]) -> None:
             assert words[1] in targets(), f"{short(page)}: {shlex.join(words)}"
         elif words[0] == "ebbtide" and not words[1].startswith("-"):
             command = known_commands.get(words[1])
+            if words[2:] and words[2] in getattr(command, "commands", {}):
+                command = command.commands[words[2]]
             assert command is not None, f"{short(page)}: {shlex.join(words)}"
             known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             used = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
