@@ -15,7 +15,7 @@ from rich.table import Table
 
 from export.from_run import export_run, longest_histories
 from export.parity import Parity
-from models.cli import read_events
+from models.options import read_events
 from models.run import load_run
 from stream.bundle import Bundle
 from stream.cli import fail
@@ -56,7 +56,9 @@ def export(
     loaded = load_run(run)
     real = []
     if input and config:
-        real = longest_histories(loaded, read_events(input, config, loaded.item_ids), HISTORIES)
+        real = longest_histories(
+            loaded, read_events(input, config, loaded.item_ids, loaded.recipe.contexts), HISTORIES
+        )
     bundle, parity = export_run(loaded, out, real, half=half, overwrite=overwrite)
     show(bundle, parity)
 

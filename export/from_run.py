@@ -11,6 +11,7 @@ import torch
 from export.parity import History, Parity, prove
 from export.write import Contents, write_bundle
 from models.dataset import Sequences
+from models.objective import duration_ms
 from models.run import Run
 from models.train import log_share
 from stream.bundle import Bundle
@@ -37,9 +38,14 @@ def export_run(
         item_prior=log_share(np.array(run.sold, np.float32)),
         oov=oov,
         kinds=run.kinds,
+        vocabularies={name: words for name, words in run.recipe.contexts.items() if words},
         similarity=model.config.similarity,
         metrics=run.record.metrics,
         half=half,
+        hazard_horizon_ms=duration_ms(run.recipe.hazard.horizon, "hazard.horizon")
+        if run.recipe.hazard
+        else 0,
+        rerank_max=run.recipe.rerank.candidates if run.recipe.rerank else 0,
     )
     proved: list[Parity] = []
     bundle = write_bundle(

@@ -1,10 +1,7 @@
-"""The program `ebbtide-train`: from events to a model, and how good it is."""
+"""The program `ebbtide-train`: from events to a model, how good it is, and which recipe is best."""
 
 from __future__ import annotations
 
-import gzip
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,21 +9,20 @@ import msgspec
 import numpy as np
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from models import options
 from models import run as runs
-from models.checkpoint import Epoch
-from models.dataset import Sequences, data_hash, fold_events
-from models.evaluate import evaluate_baskets
+from models.clean import clean
+from models.crossvalidate import cross_validate, summarize
+from models.dataset import Sequences
+from models.judge_run import judge_lists, judge_risks, judge_values
+from models.plots import plot_learning_curve, plot_reliability
 from models.recipe import Recipe, read_recipe
-from models.train import fit, make_model
+from models.show import describe, epochs_shown, show_figures, show_quality, show_risk
+from models.train import Described, fit, make_model
+from models.validate import make_folds, roll_origin
 from stream.cli import Commands
-from stream.config_load import load_config
-from stream.demo.quality import RIVALS, Quality
-from stream.errors import InputError, UsageError
-from stream.wire import Item
+from stream.errors import UsageError
 
 app = typer.Typer(
     cls=Commands,
@@ -36,11 +32,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-
-Input = Annotated[str, typer.Option("--input", "-i", metavar="FILE", help="Events, JSON lines (`.gz` too).")]
-Config = Annotated[Path, typer.Option("--config", "-c", help="The config that serves: it says what counts.")]
-Items = Annotated[Path | None, typer.Option("--items", help="Items with their attributes, JSON lines.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of torch.")]
 
 
 @app.callback()
@@ -55,146 +46,182 @@ def main_options(
 
 @app.command("fit")
 def fit_command(
-    recipe: Annotated[Path, typer.Option("--recipe", "-r", help="What to train, TOML.")],
-    input: Input,
-    config: Config,
+    recipe: options.Recipe,
+    config: options.Config,
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
-    items: Items = None,
-    until: Annotated[str, typer.Option("--until", help="Learn from events before this instant.")] = "",
-    set: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key of the recipe: `epochs=3`.")
-    ] = None,
+    input: options.Input = "",
+    kafka: options.Kafka = "",
+    topic: options.Topic = "",
+    items: options.Items = None,
+    until: options.Until = "",
+    set: options.Settings = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Override the recipe's seed.")] = None,
-    threads: Threads = 2,
+    folds: Annotated[
+        int, typer.Option("--folds", min=0, help="First judge the recipe on k folds of users.")
+    ] = 0,
+    rolling: Annotated[int, typer.Option("--rolling", min=0, help="First judge it on k spans of time.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from where a killed run was.")] = False,
+    threads: options.Threads = 2,
 ) -> None:
     """Train a model and write its run folder.
 
     The events go through the very fold that serves, so that the model sees what it will see in production.
+    With --folds or --rolling the recipe is judged first; then the model is trained on everything, for as many
+    epochs as were best there unless the recipe holds something out by itself.
     """
-    chosen = read_recipe(recipe, set or [])
-    chosen = chosen if seed is None else msgspec.structs.replace(chosen, seed=seed)
     torch.set_num_threads(threads)
-    torch.manual_seed(chosen.seed)
-    until_ms = read_time(until, "--until") if until else None
-    catalogue = read_catalogue(items) if items else {}
-    everything = read_events(input, config, list(catalogue))
-    data = everything if until_ms is None else everything.before(until_ms)
-    model = make_model(data, chosen, runs.describe(data.item_ids, catalogue, chosen))
-    history = show_epochs(chosen, lambda on_epoch: fit(model, data, chosen, on_epoch))
-    record = runs.Record(
-        input=Path(input).name,
-        input_sha256=data_hash(Path(input)),
-        items=items.name if items else None,
-        items_sha256=data_hash(items) if items else None,
-        config=config.read_text("utf-8"),
-        until_ms=until_ms,
-        users=data.users,
-        events=len(data.item),
-        seconds=round(sum(epoch.seconds for epoch in history), 1),
-        loss=[round(epoch.loss, 5) for epoch in history],
-        environment=runs.environment(),
+    chosen = choose(recipe, set, seed)
+    catalogue = options.read_catalogue(items)
+    everything = options.read_data(input, kafka, topic, config, list(catalogue), chosen.contexts)
+    until_ms = options.read_time(until, "--until") if until else None
+    data, dropped = clean(everything if until_ms is None else everything.before(until_ms), chosen.cleaning)
+    for rule, count in dropped.items():
+        typer.echo(f"cleaning, {rule}: {count:,} events dropped", err=True)
+    described = runs.describe(data.item_ids, catalogue, chosen)
+    judged: dict[str, Any] = {}
+    if folds or rolling:
+        judged = judge_recipe(data, chosen, described, folds, rolling)
+        if chosen.validation.by == "none":
+            chosen = msgspec.structs.replace(chosen, epochs=judged["epochs"])
+    checkpoint = runs.checkpoint_of(out, chosen, data)
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+    model = make_model(data, chosen, described)
+    with epochs_shown("training", chosen.epochs) as on_epoch:
+        history = fit(model, data, chosen, on_epoch, checkpoint=checkpoint)
+    record = runs.make_record(
+        data, history, source=input or topic or "the config's events topic", items=items, config=config
+    )
+    record = msgspec.structs.replace(
+        record, until_ms=until_ms, dropped=dropped, metrics={"cross_validation": judged} if judged else {}
     )
     runs.save_run(out, model, data, chosen, record)
+    plot_learning_curve(out / runs.CURVE, history, out.name)
+    checkpoint.unlink(missing_ok=True)
     typer.echo(f"{out}: {data.users:,} users, {len(data.item):,} events, {record.seconds:.0f} s of training")
+
+
+def choose(path: Path, settings: list[str] | None, seed: int | None) -> Recipe:
+    recipe = read_recipe(path, settings or [])
+    return recipe if seed is None else msgspec.structs.replace(recipe, seed=seed)
+
+
+def judge_recipe(
+    data: Sequences, recipe: Recipe, described: Described | None, folds: int, rolling: int
+) -> dict[str, Any]:
+    """Cross-validate the recipe, show how it did, and return the figures for the record."""
+    if folds and rolling:
+        raise UsageError("--folds and --rolling", remedy="name one of them")
+    if folds == 1:
+        raise UsageError("--folds 1 holds out everyone", remedy="name 2 or more")
+    splits = make_folds(data, folds, recipe.seed) if folds else roll_origin(data, rolling)
+    found = cross_validate(
+        data, splits, recipe, described, lambda n, e: typer.echo(f"fold {n}: {describe(e)}", err=True)
+    )
+    summary = summarize(found)
+    summary["by"] = "users" if folds else "time"
+    title = f"{len(found)} folds by {summary['by']}"
+    rows: dict[str, dict[str, Any]] = {
+        str(n): {
+            "learnt": fold.learnt_events,
+            "judged": fold.judged_events,
+            "epochs": fold.epochs,
+            **fold.figures,
+        }
+        for n, fold in enumerate(found, 1)
+    }
+    if all(row.keys() == rows["1"].keys() for row in rows.values()):
+        show_figures(title, rows)
+    for name, figure in summary["figures"].items():
+        typer.echo(f"{name}: {figure['mean']:.4f} ± {figure['sd']:.4f}")
+    return summary
 
 
 @app.command("evaluate")
 def evaluate_command(
     run: Annotated[Path, typer.Argument(help="A run folder that `fit` wrote.")],
-    input: Input,
-    config: Config,
-    start: Annotated[str, typer.Option("--from", help="Judge baskets from this instant on.")],
-    threads: Threads = 2,
+    config: options.Config,
+    start: Annotated[str, typer.Option("--from", help="Judge what came from this instant on.")],
+    input: options.Input = "",
+    kafka: options.Kafka = "",
+    topic: options.Topic = "",
+    threads: options.Threads = 2,
 ) -> None:
-    """Judge the model's lists on what came after: each basket against the list that stood before it.
+    """Judge the model on what came after its training: lists, risks and values, whichever it has.
 
-    Nothing is excluded from the lists, and every item competes. The figures go into the run's record, and
-    from there into the bundle's manifest.
+    Lists: each basket against the list that stood before it; nothing is excluded, and every item competes; in
+    all, and by the user's lifecycle state. Risks: who stays away. Values: MAE and RMSE. The figures go into
+    the run's record, and from there into the bundle's manifest.
     """
     torch.set_num_threads(threads)
     loaded = runs.load_run(run)
-    from_ms = read_time(start, "--from")
+    from_ms = options.read_time(start, "--from")
     if loaded.record.until_ms is None or from_ms < loaded.record.until_ms:
         raise UsageError(
             "the model was trained on part of this span", remedy="fit with --until, and no later"
         )
-    data = read_events(input, config, loaded.item_ids)
+    data = options.read_data(input, kafka, topic, config, loaded.item_ids, loaded.recipe.contexts)
     if len(data.item_ids) > len(loaded.item_ids):
         raise UsageError("the events hold items that the run does not know", remedy="fit with --items")
-    kinds = load_config(config).events.recommend
-    quality = evaluate_baskets(loaded.model, data, sorted(kinds), from_ms)
-    runs.add_metrics(run, {"next_basket": quality_figures(quality, start)})
-    show_quality(quality)
+    if loaded.recipe.next_item.weight:
+        quality, states, figures = judge_lists(loaded, data, config, from_ms)
+        runs.add_metrics(run, {"next_basket": {"from": start, **figures}})
+        show_quality(quality, states)
+    if loaded.model.hazard is not None:
+        risk, leads, figures = judge_risks(loaded, data, config, from_ms)
+        runs.add_metrics(run, {"risk": {"from": start, **figures}})
+        show_risk(risk, leads)
+        plot_reliability(run / runs.RELIABILITY, risk.reliability, "reliability of the risk")
+    if loaded.model.value is not None:
+        rows = judge_values(loaded, data, from_ms)
+        runs.add_metrics(run, {"value": {"from": start, **rows}})
+        show_figures("values", rows)
 
 
-def read_events(input: str, config: Path, item_ids: list[str]) -> Sequences:
-    loaded = load_config(config)
-    console = Console(stderr=True)
-    with console.status(f"folding {Path(input).name}"):
-        data = fold_events(input, loaded, item_ids)
-    console.print(f"{len(data.item):,} steps of {data.users:,} sequences, {len(data.item_ids):,} items")
-    return data
+@app.command("tune")
+def tune_command(
+    recipe: options.Recipe,
+    space: Annotated[Path, typer.Option("--space", help="What may vary, TOML (docs/models.md).")],
+    config: options.Config,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the study; a second call goes on.")],
+    input: options.Input = "",
+    kafka: options.Kafka = "",
+    topic: options.Topic = "",
+    items: options.Items = None,
+    until: options.Until = "",
+    set: options.Settings = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="All trials, earlier calls' included.")] = 50,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Begin no trial after so long.")] = None,
+    threads: options.Threads = 2,
+) -> None:
+    """Look for the best recipe, within a budget; a search that was stopped goes on.
 
+    The best recipe is written to OUT/best.json: give it to `fit`.
+    """
+    from models.tune import read_space, tune
 
-def read_catalogue(path: Path) -> dict[str, Any]:
-    """Return item id → attributes of the items that are not withdrawn."""
-    content = path.read_bytes()
-    lines = (gzip.decompress(content) if path.suffix == ".gz" else content).splitlines()
-    decode = msgspec.json.Decoder(Item).decode
-    found = {}
-    for number, line in enumerate(lines):
-        try:
-            item = decode(line)
-        except msgspec.MsgspecError as error:
-            raise InputError(f"no item: {error}", place=f"{path}, line {number}") from error
-        if item.attributes is not None:
-            found[item.item_id] = item.attributes
-    return found
+    torch.set_num_threads(threads)
+    base = read_recipe(recipe, set or [])
+    catalogue = options.read_catalogue(items)
+    data = options.read_data(input, kafka, topic, config, list(catalogue), base.contexts)
+    if until:
+        data = data.before(options.read_time(until, "--until"))
+    data, _ = clean(data, base.cleaning)
 
+    def show(number: int, value: float | None, best: float | None) -> None:
+        told = "cut short" if value is None else f"{value:.4f}"
+        typer.echo(f"trial {number}: {told}; best {np.nan if best is None else best:.4f}", err=True)
 
-def read_time(text: str, option: str) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: no time", remedy="write 2017-10-01T05:00:00Z") from error
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def show_epochs(recipe: Recipe, train: Any) -> list[Epoch]:
-    """Run `train` under a progress bar, or with a line an epoch where there is no terminal."""
-    shown = sys.stderr.isatty()
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task("training", total=recipe.epochs)
-
-        def on_epoch(epoch: Epoch) -> None:
-            bar.update(task, advance=1, description=f"epoch {epoch.number}, loss {epoch.loss:.4f}")
-            if not shown:
-                typer.echo(f"epoch {epoch.number}: loss {epoch.loss:.4f}, {epoch.seconds:.1f} s", err=True)
-
-        history: list[Epoch] = train(on_epoch)
-    return history
-
-
-def quality_figures(quality: Quality, start: str) -> dict[str, Any]:
-    """Return the figures for a record: value, and the ends of the 95 % interval."""
-    figures: dict[str, Any] = {"from": start, "baskets": quality.baskets, "users": quality.users}
-    for name, estimates in (("hit_rate_at_10", quality.hit_rate), ("ndcg_at_10", quality.ndcg)):
-        figures[name] = {rival: np.round(estimates[rival], 5).tolist() for rival in RIVALS}
-    return figures
-
-
-def show_quality(quality: Quality) -> None:
-    table = Table(title=f"{quality.baskets:,} baskets of {quality.users:,} users, 95 % intervals")
-    for heading in ("list", "HR@10", "NDCG@10"):
-        table.add_column(heading)
-    for rival in RIVALS:
-        cells = [
-            f"{estimate.value:.4f}  [{estimate.low:.4f}, {estimate.high:.4f}]"
-            for estimate in (quality.hit_rate[rival], quality.ndcg[rival])
-        ]
-        table.add_row(rival, *cells)
-    Console().print(table)
+    found = tune(
+        data, base, read_space(space), out, trials=trials, minutes=minutes, on_trial=show,
+        describe=lambda recipe: runs.describe(data.item_ids, catalogue, recipe),
+    )  # fmt: skip
+    runs.write_recipe(out / "best.json", found.recipe)
+    typer.echo(
+        f"{base.validation.measure} {found.value:.4f}, the best of {found.trials} trials: {out / 'best.json'}"
+    )
+    for key, value in found.params.items():
+        typer.echo(f"  {key} = {value}")
 
 
 def main() -> None:

@@ -183,7 +183,11 @@ class Objective:
         return (loss * weight).sum() / len(query)
 
     def _rerank(self, model: Recommender, seen: Seen, query: Tensor, targets: Targets) -> Tensor:
-        """Return the mean of −log P(item) among the candidates; the table and the query are given."""
+        """Return the mean of −log P(item) among the candidates; the table and the query are given.
+
+        An item that is no candidate teaches nothing: put among them it would stand out by its low score, and
+        the network would learn that low scores are right.
+        """
         assert model.reranker is not None
         assert self.recipe.rerank is not None
         chosen = torch.randperm(len(targets.item))[: self.recipe.rerank.positions]
@@ -192,11 +196,11 @@ class Objective:
         rows, bias = seen.vectors.detach()[:-1], seen.bias.detach()
         scores = query @ rows.T + bias
         best = scores.topk(min(self.recipe.rerank.candidates, len(rows)), 1).indices
-        found = torch.cat([target, best], 1)  # [R, 1 + N]
-        pairs = query[:, None].expand(-1, found.shape[1], -1), rows[found]
-        again = model.reranker(*pairs, scores.gather(1, found)[..., None])[..., 0]
-        again = torch.cat([again[:, :1], again[:, 1:].masked_fill(best == target, -torch.inf)], 1)
-        return (again.logsumexp(1) - again[:, 0]).mean()
+        right = best == target  # [R, N]
+        pairs = query[:, None].expand(-1, best.shape[1], -1), rows[best]
+        again = model.reranker(*pairs, scores.gather(1, best)[..., None])[..., 0].log_softmax(1)
+        loss: Tensor = -(again * right).sum() / right.sum().clamp(min=1)
+        return loss
 
 
 def duration_ms(value: str | int, key: str) -> int:

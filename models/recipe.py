@@ -138,6 +138,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = []
     gap_buckets: Annotated[int, _says("The time since the last event in log buckets too.", ge=0)] = 0
     context_features: Annotated[list[str], _says("What moves the query beside the user.")] = []
+    contexts: Annotated[
+        dict[str, list[str]],
+        _says("Entries of the events' context that become `context.NAME`: their words, none for a number."),
+    ] = {}
     attributes: Annotated[list[str], _says('Of the items; `["*"]` for all that tell anything.')] = []
     text: Annotated[list[str], _says("Attributes to be read as text.")] = []
     attributes_scale: Annotated[
@@ -180,10 +184,14 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_recipe(path: Path, settings: list[str]) -> Recipe:
-    """Read a recipe and let `settings` ("key=value", in TOML) override it. Raises UsageError."""
+    """Read a recipe, TOML or a run's recipe.json, and let `settings` ("key=value", in TOML) override it.
+
+    Raises UsageError.
+    """
     try:
-        tree = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = path.read_text("utf-8")
+        tree = msgspec.json.decode(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
         raise UsageError(str(error), place=str(path), remedy="models/recipes has examples") from error
     for setting in settings:
         key, _, value = setting.partition("=")

@@ -4,7 +4,7 @@ recipe.json     the recipe as it was used, overrides included
 record.json     data and their hashes, the span, what cleaning dropped, versions, threads, how the loss fell
 items.json      the item ids in the order of the table, and the item encoder's fields
 model.pt        weights and the recommender's config
-learning-curve.svg
+learning-curve.svg, and reliability.svg once `evaluate` has judged a churn head
 checkpoint-….pt how far a run has come, named after recipe and data; gone when it is done
 """
 
@@ -21,13 +21,14 @@ import msgspec
 import torch
 
 from models.checkpoint import Epoch
-from models.dataset import Sequences
+from models.dataset import Sequences, data_hash
 from models.recipe import Recipe
 from models.recommender import Recommender, RecommenderConfig
 from models.train import Described, count_sales
 from stream.errors import UsageError
 
 RECIPE, RECORD, ITEMS, MODEL = "recipe.json", "record.json", "items.json", "model.pt"
+CURVE, RELIABILITY = "learning-curve.svg", "reliability.svg"
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -73,6 +74,28 @@ def environment() -> dict[str, str]:
     return packages | machine | {"cpu": torch.backends.cpu.get_cpu_capability(), "system": platform.system()}
 
 
+def make_record(
+    data: Sequences, history: list[Epoch], *, source: str, items: Path | None, config: Path
+) -> Record:
+    """Return the record of a run. source: a file, whose hash is kept too, or a topic."""
+    file = Path(source)
+    return Record(
+        input=file.name,
+        input_sha256=data_hash(file) if file.is_file() else "",
+        items=items.name if items else None,
+        items_sha256=data_hash(items) if items else None,
+        config=config.read_text("utf-8"),
+        until_ms=None,
+        users=data.users,
+        events=len(data.item),
+        seconds=round(sum(epoch.seconds for epoch in history), 1),
+        loss=[round(epoch.loss, 5) for epoch in history],
+        environment=environment(),
+        fingerprint=data.fingerprint(),
+        history=history,
+    )
+
+
 def checkpoint_of(folder: Path, recipe: Recipe, data: Sequences) -> Path:
     """Return where the checkpoint of this recipe on these data is: no other run can go on from it."""
     digest = hashlib.sha256(msgspec.json.encode(recipe) + data.fingerprint().encode())
@@ -82,7 +105,7 @@ def checkpoint_of(folder: Path, recipe: Recipe, data: Sequences) -> Path:
 def save_run(folder: Path, model: Recommender, data: Sequences, recipe: Recipe, record: Record) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sold = count_sales(data).astype(int).tolist()
-    _write(folder / RECIPE, recipe)
+    write_recipe(folder / RECIPE, recipe)
     _write(folder / RECORD, record)
     (folder / ITEMS).write_bytes(msgspec.json.encode(_Items(data.item_ids, data.kinds, sold)))
     described = (model.items.codes, model.items.floats)
@@ -128,6 +151,10 @@ def describe(item_ids: Sequence[str], catalogue: dict[str, Any], recipe: Recipe)
         ]
     features = fit_features(attributes, text=recipe.text)
     return Described(features, *features.encode(attributes))
+
+
+def write_recipe(path: Path, recipe: Recipe) -> None:
+    _write(path, recipe)
 
 
 def _write(path: Path, value: Any) -> None:

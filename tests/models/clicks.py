@@ -19,14 +19,14 @@ CONFIG: Config = parse_config({"events": {"kinds": {"view": "engagement", "buy":
 def write_clicks(path: Path, users: int = 60, days: int = 60, seed: int = 1) -> Path:
     """Write events of users who take item i + 1 after item i, come daily or weekly, and rate by the item.
 
-    The n-th user begins at item n; who comes daily stops for good at a day of chance.
+    The n-th user begins at item n; everyone stops for good some day, in 40 on average.
     """
     chance = random.Random(seed)
     lines = []
     for user in range(users):
         daily = user % 2 == 0
         at, item = START_MS + chance.randrange(48) * HOUR_MS, user
-        until = START_MS + 24 * HOUR_MS * chance.randrange(days // 3, 2 * days)
+        until = START_MS + int(24 * HOUR_MS * chance.expovariate(1 / 40))
         while at < min(until, START_MS + 24 * HOUR_MS * days):
             item = (item + 1 if chance.random() < 0.9 else chance.randrange(ITEMS)) % ITEMS
             event = {

@@ -1,0 +1,107 @@
+"""What the commands of `ebbtide-train` show: progress, and tables of figures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from models.checkpoint import Epoch
+from models.evaluate import StateQuality
+from models.risk_quality import LeadTime, RiskQuality
+from stream.demo.quality import RIVALS, Estimate, Quality
+
+
+@contextmanager
+def epochs_shown(what: str, epochs: int) -> Iterator[Callable[[Epoch], None]]:
+    """Show epochs as a progress bar, or as a line each where there is no terminal."""
+    shown = sys.stderr.isatty()
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+        task = bar.add_task(what, total=epochs)
+
+        def on_epoch(epoch: Epoch) -> None:
+            bar.update(task, completed=epoch.number, description=f"{what}: {describe(epoch)}")
+            if not shown:
+                typer.echo(f"{what}: {describe(epoch)}, {epoch.seconds:.1f} s", err=True)
+
+        yield on_epoch
+
+
+def describe(epoch: Epoch) -> str:
+    held = "".join(f", {name} {epoch.held[name]:.4f}" for name in ("loss", "ndcg") if name in epoch.held)
+    return f"epoch {epoch.number}, loss {epoch.loss:.4f}" + (f"; held out{held[1:]}" if held else "")
+
+
+def show_quality(quality: Quality, states: Mapping[str, StateQuality]) -> None:
+    title = f"{quality.baskets:,} baskets of {quality.users:,} users, 95 % intervals"
+    table = _table(title, "list", "HR@10", "NDCG@10")
+    for rival in RIVALS:
+        table.add_row(rival, *(_interval(part[rival]) for part in (quality.hit_rate, quality.ndcg)))
+    _print(table)
+    table = _table(
+        "by the user's state when the list was made", "state", "baskets", *("HR@10", "NDCG@10") * 2
+    )
+    for state, found in states.items():
+        cells = (f"{value:.4f}" for value in (*found.listed, *found.buy_again))
+        table.add_row(state, f"{found.baskets:,}", *cells)
+    table.caption = "the model's lists, then “buy again”"
+    _print(table)
+
+
+def show_risk(risk: RiskQuality, leads: Mapping[str, LeadTime]) -> None:
+    title = f"risk: {risk.users:,} users at {risk.origins} instants, {risk.base_rate:.1%} stayed away"
+    table = _table(title, "by", "AUC", "PR-AUC", "Brier")
+    table.add_row("hazard head", _interval(risk.auc), f"{risk.pr_auc:.4f}", f"{risk.brier:.4f}")
+    recency = _interval(risk.auc_recency), f"{risk.pr_auc_recency:.4f}"
+    table.add_row("recency alone", *recency, "")
+    table.add_row("base rate", "0.5", f"{risk.base_rate:.4f}", f"{risk.brier_base_rate:.4f}")
+    _print(table)
+    table = _table("reliability", "risk", "stayed away", "questions")
+    for said, true, count in risk.reliability:
+        table.add_row(f"{said:.3f}", f"{true:.3f}", f"{count:,}")
+    _print(table)
+    table = _table(
+        "at risk before dormant", "by", "silences", "dormant", "found", "days before", "wrong calls"
+    )
+    for name, lead in leads.items():
+        found = f"{lead.found:.1%}", f"{lead.lead_days:.1f}", f"{lead.wrong:.1%}"
+        table.add_row(name, f"{lead.silences:,}", f"{lead.dormant:,}", *found)
+    _print(table)
+
+
+def show_figures(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Show rows of equal columns."""
+    columns = list(next(iter(rows.values())))
+    table = _table(title, "", *columns)
+    for name, cells in rows.items():
+        table.add_row(name, *(_number(cells[column]) for column in columns))
+    _print(table)
+
+
+def _number(value: Any) -> str:
+    return (
+        f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    )
+
+
+def _interval(estimate: Estimate | tuple[float, float, float]) -> str:
+    value, low, high = estimate
+    return f"{value:.4f}  [{low:.4f}, {high:.4f}]"
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title)
+    for heading in headings:
+        table.add_column(heading)
+    return table
+
+
+def _print(table: Table) -> None:
+    Console().print(table)

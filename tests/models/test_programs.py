@@ -1,0 +1,222 @@
+"""The programs from end to end: events, a run, its judgement, a bundle, and what serving says with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from export import cli as export_cli
+from models import cli
+from stream.bundle import open_bundle
+from stream.config_load import load_config
+from stream.replay import replay
+from tests.models.clicks import HOUR_MS, write_clicks
+
+CONFIG = """
+[events]
+kinds = { view = "engagement", buy = "conversion" }
+recommend = ["view", "buy"]
+[lifecycle]
+risk = "model"
+horizon = "6d"
+risk_threshold = 0.6
+at_risk_min = "2d"
+at_risk_default = "9d"
+at_risk_max = "10d"
+dormant_after = "14d"
+churned_after = "28d"
+"""
+RECIPE = """
+encoder_config = { hidden = 16 }
+embedding_size = 16
+step_features = ["gap_log", "kind=view", "kind=buy"]
+context_features = ["hour_sin", "context.device"]
+contexts = { device = ["phone", "desk"] }
+epochs = 40
+users_per_batch = 16
+learning_rate = 0.03
+items_learning_rate = 0.03
+hazard = { bins = ["36h", "4d", "8d", "12d", "20d", "40d"], horizon = "6d" }
+value = { of = "item" }
+rerank = { hidden = 8, candidates = 10 }
+cleaning = { duplicates = true }
+validation = { by = "users", share = 0.25 }
+"""
+UNTIL = "2023-12-20T00:00:00Z"
+
+
+class Workplace:
+    """A folder with events, a config and a recipe."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        write_clicks(folder / "clicks.jsonl", users=150, days=60)
+        (folder / "ebbtide.toml").write_text(CONFIG)
+        (folder / "recipe.toml").write_text(RECIPE)
+        items = [json.dumps({"item_id": f"item-{i}", "attributes": {}}) for i in range(12)]
+        (folder / "items.jsonl").write_text("\n".join(items))
+
+    def run(self, *arguments: Any, app: Any = cli.app, data: bool = True) -> Any:
+        at = self.folder
+        given = ["--input", at / "clicks.jsonl", "--config", at / "ebbtide.toml"] if data else []
+        return CliRunner().invoke(app, [str(argument) for argument in [*arguments, *given]])
+
+    def fit(self, out: str, *arguments: Any) -> Any:
+        at = self.folder
+        fixed = (
+            "--recipe",
+            at / "recipe.toml",
+            "--out",
+            at / out,
+            "--items",
+            at / "items.jsonl",
+            "--threads",
+            1,
+        )
+        return self.run("fit", *fixed, *arguments)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    made = Workplace(tmp_path_factory.mktemp("place"))
+    ran = made.fit("run", "--until", UNTIL)
+    assert ran.exit_code == 0, ran.output
+    return made
+
+
+def test_a_run_folder_says_all_that_a_second_person_needs(place: Workplace) -> None:
+    folder = place.folder / "run"
+    assert {path.name for path in folder.iterdir()} >= {
+        "recipe.json", "record.json", "items.json", "model.pt", "learning-curve.svg",
+    }  # fmt: skip
+    assert not list(folder.glob("checkpoint*"))
+    record = json.loads((folder / "record.json").read_text())
+    assert len(record["history"]) == len(record["loss"]) == 40
+    assert record["history"][0]["held"].keys() == {"next_item", "hazard", "value", "rerank", "loss"}
+    assert record["environment"].keys() >= {"torch", "python", "threads", "cpu"}
+    again = place.run(
+        "fit", "--recipe", folder / "recipe.json", "--items", place.folder / "items.jsonl",
+        "--until", UNTIL, "--out", place.folder / "again", "--threads", 1,
+    )  # fmt: skip
+    assert again.exit_code == 0, again.output
+    other = json.loads((place.folder / "again" / "record.json").read_text())
+    assert other["loss"] == record["loss"]
+    assert other["fingerprint"] == record["fingerprint"]
+
+
+def test_evaluate_judges_lists_risks_and_values(place: Workplace) -> None:
+    ran = place.run("evaluate", place.folder / "run", "--from", UNTIL, "--threads", 1)
+    assert ran.exit_code == 0, ran.output
+    metrics = json.loads((place.folder / "run" / "record.json").read_text())["metrics"]
+    assert metrics["next_basket"]["hit_rate_at_10"]["ebbtide"][0] > 0.9
+    states = metrics["next_basket"]["by_lifecycle"]
+    assert sum(found["baskets"] for found in states.values()) == metrics["next_basket"]["baskets"]
+    assert len(states) >= 2
+    assert metrics["risk"]["auc"][0] > metrics["risk"]["auc_recency"][0]
+    assert metrics["risk"]["brier"] < metrics["risk"]["brier_base_rate"]
+    value, mean = (metrics["value"][name]["MAE"] for name in ("value head", "mean in training"))
+    assert value < mean
+    assert (place.folder / "run" / "reliability.svg").read_text().startswith("<?xml")
+    assert "by the user's state" in ran.output
+
+
+def test_the_bundle_serves_risk_and_reranked_lists(place: Workplace) -> None:
+    out = place.folder / "bundle"
+    ran = place.run(place.folder / "run", out, app=export_cli.app)
+    assert ran.exit_code == 0, ran.output
+    manifest = open_bundle(out).manifest
+    assert manifest.hazard is not None
+    assert manifest.hazard.bins_ms == [hours * HOUR_MS for hours in (36, 96, 192, 288, 480, 960)]
+    assert manifest.hazard.horizon_ms == 144 * HOUR_MS
+    assert manifest.rerank_max == 10
+    assert manifest.vocabularies == {"device": ["phone", "desk"]}
+    replayed = place.folder / "out"
+    replay(str(place.folder / "clicks.jsonl"), replayed, load_config(place.folder / "ebbtide.toml"), out)
+    alerts = [json.loads(line) for line in (replayed / "churn-alerts.jsonl").read_text().splitlines()]
+    opened = [alert for alert in alerts if alert["status"] == "opened"]
+    assert {alert["horizon"] for alert in alerts} == {144 * HOUR_MS}
+    waited = [(alert["at"] - alert["last_event_time"]) // HOUR_MS for alert in opened]
+    assert len(set(waited)) > 5
+    for alert, hours in zip(opened, waited, strict=True):
+        assert hours == 240 or 0.6 <= alert["risk"] <= 1  # at_risk_max calls everyone
+    lists = (replayed / "recommendations.jsonl").read_text().splitlines()
+    assert len(json.loads(lists[-1])["items"]) == 10
+
+
+@pytest.mark.parametrize("how", ["--folds", "--rolling"])
+def test_a_recipe_is_cross_validated_before_the_last_fit(place: Workplace, how: str) -> None:
+    ran = place.fit("cv" + how, how, 2, "--set", "epochs=4", "--set", 'validation.by="none"')
+    assert ran.exit_code == 0, ran.output
+    record = json.loads((place.folder / ("cv" + how) / "record.json").read_text())
+    found = record["metrics"]["cross_validation"]
+    assert found["folds"] == 2
+    assert found["figures"]["ndcg"]["mean"] > 0.3
+    assert len(record["loss"]) == found["epochs"]
+
+
+def test_folds_of_one_are_refused(place: Workplace) -> None:
+    ran = place.fit("cv", "--folds", 1)
+    assert ran.exit_code == 2
+    assert "holds out everyone" in ran.output
+
+
+def test_a_tuning_goes_on_where_it_was_and_keeps_to_its_data(place: Workplace) -> None:
+    at = place.folder
+    (at / "space.toml").write_text(
+        "learning_rate = { low = 1e-3, high = 0.1, log = true }\n"
+        "encoder_config.hidden = { low = 4, high = 16, step = 4 }\n"
+        'similarity = ["dot", "cosine"]\n'
+    )
+    fixed = (
+        "--space",
+        at / "space.toml",
+        "--out",
+        at / "study",
+        "--recipe",
+        at / "recipe.toml",
+        "--threads",
+        1,
+    )
+    small = ("--set", "epochs=3", "--set", "rerank={weight=0.0}")
+    first = place.run("tune", *fixed, *small, "--trials", 2)
+    assert first.exit_code == 0, first.output
+    second = place.run("tune", *fixed, *small, "--trials", 3)
+    assert second.exit_code == 0, second.output
+    assert "the best of 3 trials" in second.output
+    assert [f"trial {n}:" in second.output for n in range(3)] == [False, False, True]
+    best = json.loads((at / "study" / "best.json").read_text())
+    assert best["similarity"] in ("dot", "cosine")
+    assert best["epochs"] == 3
+    other = place.run("tune", *fixed, *small, "--trials", 4, "--until", UNTIL)
+    assert other.exit_code == 2
+    assert "belongs to other data" in other.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["validation.by='none'"], "nothing is held out"),
+        (["epochs='many'"], "Expected `int`"),
+        (["encodr='gru'"], "unknown field `encodr`"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(
+    place: Workplace, settings: list[str], said: str
+) -> None:
+    at = place.folder
+    (at / "space.toml").write_text("dropout = [0.1, 0.2]\n")
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    fixed = ("--space", at / "space.toml", "--out", at / "other", "--recipe", at / "recipe.toml")
+    ran = place.run("tune", *fixed, *chosen)
+    assert ran.exit_code == 2
+    assert said in ran.output
+
+
+def test_events_come_from_a_file_or_a_topic(place: Workplace) -> None:
+    ran = place.fit("no", "--kafka", "localhost:1")
+    assert ran.exit_code == 2
+    assert "either --input or --kafka" in ran.output
