@@ -91,6 +91,7 @@ class Commit(Struct, frozen=True, kw_only=True):
     catalogue: int | None
     live: bool = False  # the last event's time lay close to its record's timestamp
     silent: bool = False  # the storm that the commit cuts short is that of a record from before emit_from
+    begun: int | None = None  # where on the log the fold began with no users; None if rows were moved here
 
 
 class _Version(Struct):
@@ -177,6 +178,7 @@ class Standing(NamedTuple):
     points: tuple[Point, ...]
     changes: tuple[Entry, ...] = ()  # of the terms, to take effect before the first record
     silent: bool = False  # see `Commit`
+    begun: int | None = None  # see `Commit`
 
 
 class Commits:
@@ -287,6 +289,7 @@ class Commits:
             catalogue=None if model is None else model.catalogue,
             live=self._partition.last_event_live,
             silent=self._silent,
+            begun=self._standing.begun,
         )
         return Output(
             USER_STATE, self._partition.partition, COMMIT_KEY, _encode(record), [("schema", SCHEMA)]

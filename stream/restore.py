@@ -65,6 +65,8 @@ class Restore:
         #: The rows are loaded; what is left is the log.
         self.loaded = False
         self.standing: Standing | None = None
+        #: The commit that is restored; none at the first start.
+        self.commit: Commit | None = None
 
     def step(self, records_max: int) -> bool:
         """Read and apply at most so many records; return whether the partition is restored."""
@@ -93,6 +95,7 @@ class Restore:
         if commit is None:
             self.standing = yield from self._start()
             return
+        self.commit = commit
         self._check(commit, committed)
         entries, journal_start = yield from self._read_journal(commit)
         yield from self._replay(commit, entries)
@@ -108,6 +111,7 @@ class Restore:
             (commit.floor,) if commit.at.ringing else (commit.floor, commit.at),
             self._changes(commit),
             commit.silent,
+            commit.begun,
         )
 
     def _start(self) -> Steps[Standing]:
@@ -120,7 +124,7 @@ class Restore:
         emit_from_ms = self._clock.now_ms() if emit_from_ms is None else emit_from_ms
         self._partition.emit_from_ms = emit_from_ms
         points = (Point(log.start, 0, read_clock(table.clock)),)
-        return Standing(log.start, 0, 0, journal.end, emit_from_ms, self._terms, points)
+        return Standing(log.start, 0, 0, journal.end, emit_from_ms, self._terms, points, begun=log.start)
 
     # ----------------------------------------------------------------------------------------- the rows
 
