@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from export.from_run import export_run, longest_histories
-from export.parity import Parity
+from export.parity import History, Parity
+from export.quality import measure_loss
+from export.write import Precision
 from models.options import read_events
 from models.run import load_run
 from stream.bundle import Bundle
@@ -43,7 +45,9 @@ def export(
         str, typer.Option("--input", "-i", help="Events to prove it on, beside the made ones.")
     ] = "",
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Their config.")] = None,
-    half: Annotated[bool, typer.Option("--half", help="Store the items in 16 bits: half the size.")] = False,
+    precision: Annotated[
+        Precision, typer.Option("--precision", help="How the items are stored: half the size, or a quarter.")
+    ] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error too.")] = False,
 ) -> None:
@@ -54,12 +58,17 @@ def export(
     """
     torch.set_num_threads(1)
     loaded = load_run(run)
-    real = []
+    real: list[History] = []
+    metrics: dict[str, Any] = {}
     if input and config:
-        real = longest_histories(
-            loaded, read_events(input, config, loaded.item_ids, loaded.recipe.contexts), HISTORIES
-        )
-    bundle, parity = export_run(loaded, out, real, half=half, overwrite=overwrite)
+        data = read_events(input, config, loaded.item_ids, loaded.recipe.contexts)
+        real = longest_histories(loaded, data, HISTORIES)
+        if precision != "float32":
+            metrics["compression"] = {
+                "precision": precision,
+                **measure_loss(loaded, data, precision)._asdict(),
+            }
+    bundle, parity = export_run(loaded, out, real, precision=precision, metrics=metrics, overwrite=overwrite)
     show(bundle, parity)
 
 
@@ -73,6 +82,10 @@ def show(bundle: Bundle, parity: Parity) -> None:
     table.add_row("torch steps − torch sequence", f"{parity.torch_steps:.1e}")
     table.add_row("bundle − torch sequence", f"{parity.onnx_steps:.1e} over {parity.sequences} sequences")
     table.add_row("allowed", f"{bundle.manifest.tolerance:.0e}")
+    if loss := bundle.manifest.metrics.get("compression"):
+        before, after = loss["ndcg_before"], loss["ndcg_after"]
+        table.add_row(f"NDCG@10, items as {loss['precision']}", f"{after:.4f}, {before:.4f} as float32")
+        table.add_row("items of the lists that stay", f"{loss['items_kept']:.2%}")
     Console().print(table)
 
 

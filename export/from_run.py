@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from export.parity import History, Parity, prove
-from export.write import Contents, write_bundle
+from export.write import Contents, Precision, write_bundle
 from models.dataset import Sequences
 from models.objective import duration_ms
 from models.run import Run
@@ -22,9 +23,18 @@ OOV_ROWS = 1
 
 
 def export_run(
-    run: Run, path: Path, real: Sequence[History] = (), *, half: bool = False, overwrite: bool = False
+    run: Run,
+    path: Path,
+    real: Sequence[History] = (),
+    *,
+    precision: Precision = "float32",
+    metrics: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> tuple[Bundle, Parity]:
-    """Write the bundle of a run once it is proved equal to the model. Raises ParityError if it is not."""
+    """Write the bundle of a run once it is proved equal to the model. Raises ParityError if it is not.
+
+    metrics: further figures for the manifest, beside those of the run.
+    """
     model = run.model
     with torch.no_grad():
         rows, bias = (part.numpy() for part in model.items())
@@ -40,8 +50,8 @@ def export_run(
         kinds=run.kinds,
         vocabularies={name: words for name, words in run.recipe.contexts.items() if words},
         similarity=model.config.similarity,
-        metrics=run.record.metrics,
-        half=half,
+        metrics={**run.record.metrics, **(metrics or {})},
+        precision=precision,
         hazard_horizon_ms=duration_ms(run.recipe.hazard.horizon, "hazard.horizon")
         if run.recipe.hazard
         else 0,

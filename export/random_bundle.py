@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from export.parity import Parity, prove
-from export.write import Contents, write_bundle
+from export.write import Contents, Precision, compress, expand, write_bundle
 from models.items.fit import fit_features
 from models.recommender import Recommender, RecommenderConfig
 from stream.bundle import Bundle
@@ -51,7 +51,7 @@ def proved_bundle(
     embedding_size: int = 8,
     memory_half_lives: Sequence[float] = (5.0,),
     attributes: Sequence[Mapping[str, Any]] = (),
-    half: bool = False,
+    precision: Precision = "float32",
     seed: int = 0,
     **options: Any,
 ) -> tuple[Bundle, Parity]:
@@ -82,14 +82,14 @@ def proved_bundle(
     contents = Contents(
         model=model,
         item_ids=item_ids,
-        items=table[:-1].astype(np.float16).astype(np.float32) if half else table[:-1],
+        items=expand("items", compress("items", table[:-1], precision)),
         item_bias=bias,
         item_prior=np.log(random.dirichlet(np.ones(len(item_ids)))).clip(-20.0).astype(np.float32),
         oov=random.standard_normal((OOV_ROWS + 1, embedding_size)).astype(np.float32),
         kinds=kinds,
         vocabularies=contexts,
         similarity=config.similarity,
-        half=half,
+        precision=precision,
         hazard_horizon_ms=30 * DAY_MS if config.hazard_bins_ms else 0,
     )
     proved: list[Parity] = []

@@ -29,12 +29,16 @@ BLOCK_MAX = 2048
 #: A block is a multiple of the widest vector register, in floats.
 BLOCK_STEP = 16
 
+#: The largest number of a row of int8; −128 is left out, so that rows are symmetric.
+INT8_MAX = 127
+
 Floats = npt.NDArray[np.float32]
+Precision = Literal["float32", "float16", "int8"]
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What goes into a bundle. Tables are float32; `half` stores the items as float16."""
+    """What goes into a bundle. Tables are float32; items are stored as `precision` says."""
 
     model: Recommender
     item_ids: Sequence[str]
@@ -48,7 +52,7 @@ class Contents:
     similarity: Literal["dot", "cosine", "euclid"] = "dot"
     metrics: dict[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-4
-    half: bool = False
+    precision: Precision = "float32"
     hazard_horizon_ms: int = 0  # of a model with a hazard head
     rerank_max: int = 100  # of a model with a reranker
 
@@ -80,18 +84,33 @@ def _write_tables(folder: Path, contents: Contents) -> None:
             f"{len(bad)} item ids are empty or hold a line end, the first is {bad[0]!r}",
             remedy="leave these items out of training",
         )
-    dtype = np.float16 if contents.half else np.float32
     arrays = {
-        "items.npy": contents.items.astype(dtype),
+        **compress("items", contents.items, contents.precision),
         "oov.npy": contents.oov.astype(np.float32),
         "item_bias.npy": contents.item_bias.astype(np.float32),
         "item_prior.npy": contents.item_prior.astype(np.float32),
     }
     if contents.step_items is not None:
-        arrays["step_items.npy"] = contents.step_items.astype(dtype)
+        arrays |= compress("step_items", contents.step_items, contents.precision)
     for name, array in arrays.items():
         np.save(folder / name, array, allow_pickle=False)
     (folder / "item_ids.txt").write_bytes("".join(f"{i}\n" for i in contents.item_ids).encode())
+
+
+def compress(name: str, rows: Floats, precision: Precision) -> dict[str, npt.NDArray[Any]]:
+    """Return the files that hold the rows: float32, float16, or int8 with a scale for each row."""
+    if precision != "int8":
+        return {f"{name}.npy": rows.astype(precision)}
+    scale = (np.abs(rows).max(1) / INT8_MAX).astype(np.float32)
+    whole = np.rint(rows / np.maximum(scale, np.finfo(np.float32).tiny)[:, None])
+    return {f"{name}.npy": whole.astype(np.int8), f"{name}_scale.npy": scale}
+
+
+def expand(name: str, files: dict[str, npt.NDArray[Any]]) -> Floats:
+    """Return the rows as a bundle with these files has them."""
+    rows: Floats = files[f"{name}.npy"].astype(np.float32)
+    scale = files.get(f"{name}_scale.npy")
+    return rows if scale is None else rows * scale[:, None]
 
 
 def _write_files(folder: Path, contents: Contents) -> None:

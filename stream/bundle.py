@@ -1,7 +1,8 @@
 """The bundle: a folder with everything that is known about the model, checked by hash when it is opened.
 
     manifest.json        what the model expects and how it did; sha256 of every other file
-    items.npy            [I, D] float16 or float32, transformed so that scoring is one product
+    items.npy            [I, D] float16, float32 or int8, transformed so that scoring is one product
+    items_scale.npy      [I] float32, what the numbers of a row of int8 are multiplied by; only with int8
     item_ids.txt         the ids of its rows, a line each
     item_bias.npy        [I] float32, added to the product
     item_prior.npy       [I] float32, log share of each item at training, for policies with `popularity`
@@ -22,7 +23,7 @@ nothing of a bundle is used before all of it has been checked.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -39,7 +40,15 @@ REQUIRED: Final = frozenset(
     | {"user_step.onnx", "user_head.onnx", "score.onnx"}
 )
 OPTIONAL: Final = frozenset(
-    {"step_items.npy", "context.onnx", "item_encoder.onnx", "item_features.json", "rerank.onnx"}
+    {
+        "step_items.npy",
+        "items_scale.npy",
+        "step_items_scale.npy",
+        "context.onnx",
+        "item_encoder.onnx",
+        "item_features.json",
+        "rerank.onnx",
+    }
 )
 
 _EXPORT_AGAIN: Final = "export the bundle again, or restore the folder from where it was published"
@@ -102,10 +111,10 @@ def open_bundle(path: Path | str) -> Bundle:
     manifest = _read_manifest(path)
     _check_files(path, manifest)
     sizes = manifest.items, manifest.embedding_size
-    items = _read_array(path, "items.npy", sizes)
+    items = _read_rows(path, manifest, "items.npy", sizes)
     step_items = items
     if "step_items.npy" in manifest.files:
-        step_items = _read_array(path, "step_items.npy", (manifest.items, manifest.item_size))
+        step_items = _read_rows(path, manifest, "step_items.npy", (manifest.items, manifest.item_size))
     elif manifest.item_size != manifest.embedding_size:
         raise BundleError(
             "item_size and embedding_size differ, so step_items.npy must be there", place=str(path)
@@ -213,15 +222,18 @@ def _check_files(path: Path, manifest: Manifest) -> None:
             )
 
 
-def _read_array(path: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def _read_array(
+    path: Path, name: str, shape: tuple[int, ...], dtypes: Sequence[Any] = (np.float16, np.float32)
+) -> npt.NDArray[np.float32]:
     place = str(path / name)
     try:
         array = np.load(path / name, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:
         raise BundleError(f"no array: {error}", place=place, remedy=_EXPORT_AGAIN) from error
-    if array.shape != shape or array.dtype not in (np.float16, np.float32):
+    if array.shape != shape or array.dtype not in dtypes:
+        expected = " or ".join(np.dtype(dtype).name for dtype in dtypes)
         raise BundleError(
-            f"{array.dtype} {array.shape}, expected float16 or float32 {shape}",
+            f"{array.dtype} {array.shape}, expected {expected} {shape}",
             place=place,
             remedy=_EXPORT_AGAIN,
         )
@@ -230,6 +242,17 @@ def _read_array(path: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np
     floats: npt.NDArray[np.float32] = np.ascontiguousarray(array, np.float32)
     floats.flags.writeable = False
     return floats
+
+
+def _read_rows(path: Path, manifest: Manifest, name: str, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Return a table of items, which may be stored as int8 and a scale for each row."""
+    scale_name = name.replace(".npy", "_scale.npy")
+    if scale_name not in manifest.files:
+        return _read_array(path, name, shape)
+    scale = _read_array(path, scale_name, shape[:1])
+    rows: npt.NDArray[np.float32] = _read_array(path, name, shape, (np.int8,)) * scale[:, None]
+    rows.flags.writeable = False
+    return rows
 
 
 def _read_ids(path: Path, count: int) -> list[str]:

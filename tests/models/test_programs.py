@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from export import cli as export_cli
 from models import cli
+from models.dataset import fold_events
+from models.sources import fold_topic
+from stream.broker import Identity, Topic
 from stream.bundle import open_bundle
 from stream.config_load import load_config
+from stream.errors import InputError
 from stream.replay import replay
+from stream.testing import MemoryBroker, MemoryClient
 from tests.models.clicks import HOUR_MS, write_clicks
 
 CONFIG = """
@@ -147,6 +154,20 @@ def test_the_bundle_serves_risk_and_reranked_lists(place: Workplace) -> None:
     assert len(json.loads(lists[-1])["items"]) == 10
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_what_fewer_bits_cost_is_measured(place: Workplace, precision: str) -> None:
+    out = place.folder / precision
+    ran = place.run(place.folder / "run", out, "--precision", precision, app=export_cli.app)
+    assert ran.exit_code == 0, ran.output
+    loss = open_bundle(out).manifest.metrics["compression"]
+    assert loss["precision"] == precision
+    assert loss["positions"] > 100
+    assert loss["ndcg_before"] > 0.5
+    assert loss["ndcg_after"] == pytest.approx(loss["ndcg_before"], abs=0.02)
+    assert 0.9 < loss["items_kept"] <= 1.0
+    assert "items of the lists that stay" in ran.output
+
+
 @pytest.mark.parametrize("how", ["--folds", "--rolling"])
 def test_a_recipe_is_cross_validated_before_the_last_fit(place: Workplace, how: str) -> None:
     ran = place.fit("cv" + how, how, 2, "--set", "epochs=4", "--set", 'validation.by="none"')
@@ -220,3 +241,28 @@ def test_events_come_from_a_file_or_a_topic(place: Workplace) -> None:
     ran = place.fit("no", "--kafka", "localhost:1")
     assert ran.exit_code == 2
     assert "either --input or --kafka" in ran.output
+
+
+def test_a_topic_gives_the_sequences_that_its_file_gives(place: Workplace) -> None:
+    lines = (place.folder / "clicks.jsonl").read_bytes().splitlines()
+    keys = [json.loads(line)["user_id"].encode() for line in lines]
+    broker = MemoryClient(MemoryBroker(), Identity("g", "t", {"events": "clicks"}))
+    broker.admin().create([Topic("clicks", 3)])
+    publisher = broker.publisher()
+    stamps = [json.loads(line)["event_time"] for line in lines]
+    partitions = [zlib.crc32(key) % 3 for key in keys]
+    publisher.publish("clicks", keys, lines, partitions=partitions, timestamps_ms=stamps)
+    publisher.flush()
+    config = load_config(place.folder / "ebbtide.toml")
+    items = [f"item-{i}" for i in range(12)]
+    read = fold_topic(broker, "clicks", config, items)
+    filed = fold_events(str(place.folder / "clicks.jsonl"), config, items)
+    assert sorted(read.user) == sorted(filed.user)
+    for user in filed.user:
+        one, other = (
+            slice(*data.start[(i := data.user.index(user)) : i + 2].tolist()) for data in (read, filed)
+        )
+        assert np.array_equal(read.features[one], filed.features[other])
+        assert np.array_equal(read.item[one], filed.item[other])
+    with pytest.raises(InputError, match="no such topic"):
+        fold_topic(broker, "cliks", config)

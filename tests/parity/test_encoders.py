@@ -38,7 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "memory_half_lives": (),
     },  # plain sequences of items
     "lru": {"gap_buckets": 4, "context_features": ()},
-    "cnn": {"half": True, "context_features": ()},
+    "cnn": {"precision": "int8", "context_features": ()},
     "transformer": {"hazard_bins_ms": (7 * DAYS_MS, 30 * DAYS_MS), "context_features": ()},
     "hstu": {"similarity": "cosine", "rerank_hidden": 8, "attributes": ATTRIBUTES, "context_features": ()},
 }

@@ -17,7 +17,7 @@ ITEMS = 5_000  # three blocks
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder: Path = tmp_path_factory.mktemp("scorer") / "bundle"
-    return random_bundle(folder, ["view"], items=ITEMS, half=True, seed=5)
+    return random_bundle(folder, ["view"], items=ITEMS, precision="float16", seed=5)
 
 
 @pytest.fixture(scope="module")
