@@ -1,14 +1,17 @@
 """What an event costs, and what a user weighs, as users become many.
 
-Six kinds, user ids of 12 bytes, a GRU with 64 numbers of state, no list asked for: the fold and the encoder,
-without scoring. Each size runs in a process of its own: first every user gets one event, then EVENTS events
-go to users drawn at random. Memory is the whole process, models and interpreter included.
+Six kinds, user ids of 12 bytes, no list asked for: the fold alone, and with a GRU of 64 numbers of state.
+Users live the same lives at every size: an event a day on average, ROUNDS of them before the clock starts, so
+that as many transitions and alerts come of an event among 2,000 users as among 1,000,000. Each size runs in a
+process of its own. The cost is CPU time, the median over batches of BATCH; memory is that of the whole
+process, models and interpreter included.
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,11 +23,13 @@ import numpy as np
 from stream.bundle import open_bundle
 from stream.codec import FILE
 from stream.config_load import parse_config
+from stream.garbage import settled
 from stream.records import RecordBatch
 from stream.replay import open_partition
 
 SIZES = (2_000, 1_000_000)
-EVENTS = 1_000_000
+ROUNDS = 8
+EVENTS = 500_000
 BATCH = 4096
 KINDS = {
     "view": "engagement",
@@ -35,23 +40,27 @@ KINDS = {
     "impression": "contact",
 }
 START_MS = 1_704_067_200_000
+DAY_MS = 86_400_000
+WIDTH = {"hidden": 64}
 
 
 def run() -> None:
     with tempfile.TemporaryDirectory() as folder:
         # torch makes the bundle, in a process that ends: it would be most of the memory otherwise.
         make = (
-            "import sys, pathlib; from export.random_bundle import random_bundle; "
-            f"random_bundle(pathlib.Path(sys.argv[1]), {list(KINDS)!r}, items=1000, hidden=64)"
+            "import sys, pathlib; from export.random_bundle import random_bundle; random_bundle("
+            f"pathlib.Path(sys.argv[1]), {list(KINDS)!r}, items=1000, encoder_config={WIDTH!r})"
         )
         subprocess.run([sys.executable, "-c", make, f"{folder}/bundle"], check=True)
-        costs = [measured_apart(users, f"{folder}/bundle") for users in SIZES]
-    for users, (cost_us, size_bytes) in zip(SIZES, costs, strict=True):
-        print(f"{users:>9,} users: {cost_us:.2f} µs an event, {size_bytes / users:,.0f} bytes a user")
-    print(
-        f"cost at {SIZES[-1]:,} users: {costs[-1][0] / costs[0][0]:.2f} times that at {SIZES[0]:,}",
-        flush=True,
-    )
+        for name, bundle in (("with a GRU of 64", f"{folder}/bundle"), ("without a model", "")):
+            costs = [measured_apart(users, bundle) for users in SIZES]
+            for users, (cost_us, size_bytes) in zip(SIZES, costs, strict=True):
+                print(
+                    f"{name}, {users:>9,} users: {cost_us:.2f} µs an event, "
+                    f"{size_bytes / users:,.0f} bytes a user"
+                )
+            ratio = costs[-1][0] / costs[0][0]
+            print(f"{name}: cost at {SIZES[-1]:,} users {ratio:.2f} times that at {SIZES[0]:,}", flush=True)
 
 
 def measured_apart(users: int, bundle: str) -> tuple[float, int]:
@@ -59,7 +68,7 @@ def measured_apart(users: int, bundle: str) -> tuple[float, int]:
     ran = subprocess.run(
         [sys.executable, "-m", "benchmarks.users", str(users), bundle],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
     cost_us, size_bytes = json.loads(ran.stdout)
@@ -68,39 +77,46 @@ def measured_apart(users: int, bundle: str) -> tuple[float, int]:
 
 def measure(users: int, bundle: str) -> tuple[float, int]:
     config = parse_config({"events": {"kinds": KINDS, "recommend": []}, "worker": {"users_max": 2 * users}})
-    partition, _ = open_partition(config, open_bundle(Path(bundle)))
+    partition, _ = open_partition(config, open_bundle(Path(bundle)) if bundle else None)
     rng = np.random.default_rng(1)
-    kinds = list(KINDS)[:5]
+    outputs = 0
 
-    def apply(who: np.ndarray, first: int) -> float:
-        spent_s = 0.0
+    def apply(who: np.ndarray, first: int) -> list[float]:
+        nonlocal outputs
+        costs = []
         for start in range(0, len(who), BATCH):
-            batch = records(who[start : start + BATCH], first + start, kinds)
-            began_s = time.perf_counter()
+            batch = records(who[start : start + BATCH], first + start, users, rng)
+            began_s = time.process_time()
             accepted = 0
             for part in partition.apply(batch):
                 partition.table.commit()
                 accepted += part.tally.accepted
-            spent_s += time.perf_counter() - began_s
+                outputs += len(part.outputs)
+            costs.append((time.process_time() - began_s) / len(batch.values) * 1e6)
             assert accepted == len(batch.values), "the benchmark's own records are wrong"
-        return spent_s
+        return costs
 
-    apply(np.arange(users), 0)
-    warm = rng.integers(users, size=50_000)
-    apply(warm, users)
-    seconds = apply(rng.integers(users, size=EVENTS), users + len(warm))
+    with settled():
+        for done in range(ROUNDS):
+            apply(rng.permutation(users), done * users)
+        outputs = 0
+        costs = apply(rng.integers(users, size=EVENTS), ROUNDS * users)
+    print(f"{outputs / EVENTS:.3f} outputs an event", file=sys.stderr)
     # ru_maxrss is in KiB on Linux (getrusage(2)).
-    return seconds / EVENTS * 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return statistics.median(costs), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def records(who: np.ndarray, first: int, kinds: list[str]) -> RecordBatch:
-    """Return events of these users, 10 ms apart."""
+def records(who: np.ndarray, first: int, users: int, rng: np.random.Generator) -> RecordBatch:
+    """Return events of these users, a day apart for each on average."""
     n = len(who)
     offsets = list(range(first, first + n))
+    kinds = list(KINDS)[:5]
     values: list[bytes | None] = [
         b'{"user_id":"u%011d","event_type":"%s","event_time":%d,"item_id":"item-%d","event_id":"%d"}'
-        % (user, kinds[offset % len(kinds)].encode(), START_MS + 10 * offset, offset % 1000, offset)
-        for user, offset in zip(who.tolist(), offsets, strict=True)
+        % (user, kinds[kind].encode(), START_MS + offset * DAY_MS // users, offset % 1000, offset)
+        for user, kind, offset in zip(
+            who.tolist(), rng.integers(len(kinds), size=n).tolist(), offsets, strict=True
+        )
     ]
     return RecordBatch(FILE, 0, offsets, [None] * n, values, [2**62] * n, [None] * n)
 

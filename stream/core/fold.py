@@ -89,6 +89,9 @@ CLOCK: Final = np.dtype(
 #: transition, a resolved alert, a list; and a timer causes three.
 EFFECTS_PER_EVENT: Final = 8
 EFFECTS_PER_TIMER: Final = 3
+#: Events whose users are read ahead: their rows stay in a core's second cache until their turn comes.
+WARM_EVENTS: Final = 128
+CACHE_LINE_BYTES: Final = 64
 
 
 def new_clock() -> Any:
@@ -115,7 +118,11 @@ def fold(
     clock.fresh = NO_DEADLINE
     if clock.ringing and not ring_timers(rules, users, undo, clock, out, timers_max):
         return start
+    warm = start
     for i in range(start, len(batch.offset)):
+        if i == warm:
+            warm = min(i + WARM_EVENTS, len(batch.offset))
+            users.counts[0].warmed = read_ahead(batch, users, i, warm)
         if n.effects + EFFECTS_PER_EVENT + EFFECTS_PER_TIMER > len(out.effects):
             return i
         t = batch.event_time_ms[i]
@@ -176,10 +183,38 @@ def begin(clock: Any, offset: int) -> None:
         clock.lists = 0
 
 
+@kernel
+def read_ahead(batch: EventBatch, users: Users, start: int, stop: int) -> int:
+    """Read what the next events will read of their users, so that memory fetches it for all of them at once.
+
+    One event after the other would wait for its user's memory, which in a table larger than the caches is
+    most of its time. Here no read waits for another user's: first the index, then the rows it names, then
+    the whole of the users found. The sum of what was read says nothing, but keeps the reads in the program.
+    """
+    sum_ = 0
+    mask = np.uint64(len(users.lookup) - 1)
+    for i in range(start, stop):
+        sum_ += users.lookup[np.int64(hash_user(batch, i) & mask)]
+    for i in range(start, stop):
+        slot = users.lookup[np.int64(hash_user(batch, i) & mask)]
+        if slot != NO_SLOT:
+            sum_ += users.memory[slot, 0]
+    for i in range(start, stop):
+        slot = find_user(batch, users, i)
+        if slot != NO_SLOT:
+            for at in range(0, users.memory.shape[1], CACHE_LINE_BYTES):
+                sum_ += users.memory[slot, at]
+    return sum_
+
+
+@leaf
+def hash_user(batch: EventBatch, i: int) -> np.uint64:
+    return fnv1a(batch.user_bytes, batch.user_start[i], batch.user_start[i + 1])
+
+
 @leaf
 def find_user(batch: EventBatch, users: Users, i: int) -> int:
-    start, stop = batch.user_start[i], batch.user_start[i + 1]
-    return find(users, batch.user_bytes, start, stop, fnv1a(batch.user_bytes, start, stop))
+    return find(users, batch.user_bytes, batch.user_start[i], batch.user_start[i + 1], hash_user(batch, i))
 
 
 @leaf
@@ -238,8 +273,7 @@ def apply(
         slot = own_silence(rules, users, undo, clock, out, i, slot, batch.event_time_ms[i])
     if slot == NO_SLOT:
         start, stop = batch.user_start[i], batch.user_start[i + 1]
-        hash_ = fnv1a(batch.user_bytes, start, stop)
-        slot = create(users, undo, rules, batch.user_bytes, start, stop, hash_, clock.applied)
+        slot = create(users, undo, rules, batch.user_bytes, start, stop, hash_user(batch, i), clock.applied)
     else:
         touch(users, undo, slot, clock.applied)
     if event_id != np.uint64(0):

@@ -14,8 +14,8 @@ import numpy as np
 
 from stream.core.compiled import copy, kernel
 from stream.core.dirty import rewind_dirty
-from stream.core.events import NEVER
 from stream.core.fold import new_clock
+from stream.core.memory import Block
 from stream.core.rules import DEDUP_IDS, RECENT_ITEMS, Rules
 from stream.core.timers import schedule
 from stream.core.users import (
@@ -91,6 +91,7 @@ class UserTable:
     ) -> None:
         self.rules = rules
         self._layout, self._row_bytes, self._mark_bytes = _lay_out(rules, state_size)
+        self._block: Block | None = None
         slots = SLOTS_AT_FIRST
         self.users = Users(
             **self._columns(slots),
@@ -104,8 +105,6 @@ class UserTable:
             dirty=np.zeros(slots, np.int32),
             counts=np.zeros(1, COUNTS).view(np.recarray),
         )
-        self.users.marks.dirty_since = NEVER
-        self.users.marks.through = NEVER
         self.users.counts.keep_undo = undo
         self.users.counts.keep_dirty = snapshots
         self.undo = self._undo(0)
@@ -174,12 +173,14 @@ class UserTable:
         return np.flatnonzero(self.users.rows.live[: self.users.counts[0].slots])
 
     def _columns(self, slots: int) -> dict[str, Any]:
-        """Return the columns of `slots` users, laid out so that all of one user lies together.
+        """Return the columns of `slots` users, those that are there included, all of one user side by side.
 
         An event touches most of its user's columns: in one block of memory that is one page instead of
         eight, which a table larger than the caches feels, and undo copies a row in one go.
         """
-        memory = np.zeros((slots, self._row_bytes + self._mark_bytes), np.uint8)
+        width = self._row_bytes + self._mark_bytes
+        self._block = self._block.grow(slots) if self._block else Block(slots, width)
+        memory = self._block.bytes
         return {"memory": memory, **self._views(memory, self._layout)}
 
     def _undo(self, slots: int) -> Undo:
@@ -199,15 +200,11 @@ class UserTable:
         return views
 
     def _grow(self, slots: int) -> None:
-        before = self.users.memory
         self.users = self.users._replace(
             **self._columns(slots),
             **{name: self._longer(name, slots) for name in ("free", "gone", "held")},
         )
-        self.users.memory[: len(before)] = before
         counts = self.users.counts[0]
-        self.users.marks.dirty_since[counts.slots :] = NEVER
-        self.users.marks.through[counts.slots :] = NEVER
         old = self.users.dirty
         dirty = np.zeros(slots, np.int32)
         dirty[: counts.dirty] = old[(counts.dirty_first + np.arange(counts.dirty)) % len(old)]

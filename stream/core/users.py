@@ -75,7 +75,7 @@ MARK: Final = np.dtype(
 COUNTS: Final = np.dtype(
     [(name, "i8") for name in (
         "slots", "live", "ids", "ids_dead", "heap", "free", "gone", "held", "dirty_first", "dirty",
-        "undo", "stamp",
+        "undo", "stamp", "warmed",
         "keep_undo", "keep_dirty",
     )]
 )  # fmt: skip
@@ -201,8 +201,9 @@ def create(
         counts.free -= 1
         slot = int(users.free[counts.free])
     else:
-        slot = counts.slots
+        slot = counts.slots  # its memory is zero
         counts.slots += 1
+        users.marks[slot].dirty_since = NEVER
     touch(users, undo, slot, applied)
     row = users.rows[slot]
     row.hash = hash_
