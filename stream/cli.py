@@ -25,6 +25,7 @@ from stream.commands.replay import replay
 from stream.commands.run import run
 from stream.commands.schema import schema
 from stream.commands.topics import topics
+from stream.commands.verify import verify
 from stream.errors import EbbtideError, UsageError
 
 
@@ -102,6 +103,7 @@ app.command(rich_help_panel=RUN)(check)
 app.command(rich_help_panel=RUN)(topics)
 app.command(rich_help_panel=RUN)(run)
 app.command(rich_help_panel=LOOK)(explain)
+app.command(rich_help_panel=LOOK)(verify)
 app.add_typer(dlq, name="dlq", rich_help_panel=LOOK)
 app.command(rich_help_panel=LOOK)(schema)
 
