@@ -24,6 +24,7 @@ from stream.engine import EFFECTS_MIN, Partition, Slice
 from stream.errors import StateError
 from stream.journal import Entry, ModelChange, apply_entry
 from stream.records import RecordBatch
+from stream.renew import renew_states
 
 
 class CatchUp:
@@ -52,6 +53,8 @@ class CatchUp:
         table.reserve(0, 0, 0, timers=len(table))
         catching_up.wind_up(table.users)
         catching_up.forget_states(table.users, commit.terms.model_since)
+        if encoding:
+            renew_states(partition, commit.terms.model_since)
         partition.quiet = True
         self._encode_or_not()
 

@@ -24,6 +24,7 @@ from stream.core import catching_up
 from stream.engine import Partition, Slice
 from stream.errors import StateError
 from stream.records import Output
+from stream.renew import renew_states
 
 JOURNAL: Final = "journal"
 SCHEMA: Final = b"journal/1"
@@ -100,6 +101,7 @@ def apply_entry(partition: Partition, entry: Entry) -> Iterator[Slice]:
         catching_up.change_rules(partition.rules, table.users, table.undo, table.clock, entry.offset)
     elif isinstance(entry, ModelChange):
         catching_up.change_model(table.users, table.clock, entry.offset)
+        renew_states(partition, int(table.clock[0].applied))
     else:
         table.reserve(1, 0, 0)
         user = np.frombuffer(entry.user_id.encode(), np.uint8)

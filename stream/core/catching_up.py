@@ -131,7 +131,8 @@ def change_model(users: Users, clocks: Any, offset: int) -> None:
 def forget_states(users: Users, applied: int) -> None:
     """Zero the state of every row that does not hold record or entry `applied`.
 
-    No row is dirty for it: whoever loads one from before a change of the model does the same.
+    What the row kept then rebuilds it (stream/renew.py). No row is dirty for it: whoever loads one from
+    before a change of the model does the same.
     """
     for slot in range(users.counts[0].slots):
         if users.rows[slot].live and users.marks[slot].through < applied:
