@@ -54,6 +54,18 @@ class Candidates:
         """Return the items of rows, none of which is NO_ITEM."""
         return self._item_of[rows]
 
+    @property
+    def listed(self) -> Ints:
+        """The items of all rows."""
+        return self._item_of
+
+    def renumber_items(self, moved: Ints) -> None:
+        """Take the items' new indices, i32[items before]; those of all rows must still be there."""
+        self._item_of = moved[self._item_of]
+        late = self._item_of[self._known :]
+        self._row_of = np.full(int(late.max()) + 1 - self._known if len(late) else 0, NO_ITEM, np.int32)
+        self._row_of[late - self._known] = np.arange(self._known, len(self._item_of))
+
     def withdraw(self, item: int) -> None:
         """Never list the item again, until `restore`; an item that is not listed anyway stays so."""
         self._mark(item, -np.inf)

@@ -98,6 +98,10 @@ class Encoder:
             rows[i] = unknown[-1 if item[i] < 0 else self._oov_row[item[i] - len(known)]]
         return rows
 
+    def renumber_items(self) -> None:
+        """Look at the item table anew: the items behind the bundle's have other indices."""
+        self._oov_row = np.empty(0, np.int64)
+
     def _hash_to(self, count: int) -> None:
         """Choose the rows of the items up to `count` of the item table."""
         first = len(self._tables[0]) + len(self._oov_row)

@@ -86,6 +86,11 @@ class Model:
     def step(self, state: Floats, item: Ints, features: Floats) -> Floats:
         return self.encoder.step(state, item, features)
 
+    def renumber_items(self, moved: Ints) -> None:
+        """Take the items' new indices, i32[items before]."""
+        self.encoder.renumber_items()
+        self.candidates.renumber_items(moved)
+
     @property
     def tells_risk(self) -> bool:
         """Whether the bundle has a hazard head."""

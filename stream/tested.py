@@ -10,6 +10,9 @@ from collections import OrderedDict
 from math import log2
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 #: Users whose last list is kept; the one not heard of for longest goes first.
 LISTS_MAX: Final = 100_000
 
@@ -38,6 +41,11 @@ class Tested:
         self._lists[user] = items
         if len(self._lists) > self._lists_max:
             self._lists.popitem(last=False)
+
+    def renumber_items(self, moved: npt.NDArray[np.int32]) -> None:
+        """Take the items' new indices, i32[items before]."""
+        for items in self._lists.values():
+            items[:] = moved[items].tolist()
 
     def take(self) -> tuple[int, int, float]:
         """Return (tests, hits, sum of NDCG) since the last call."""

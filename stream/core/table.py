@@ -7,7 +7,7 @@ and only in `reserve`: memory that no user has touched yet is not resident.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -39,6 +39,8 @@ ID_BYTES_AT_FIRST: Final = 1 << 15
 HEAP_ENTRY_BYTES: Final = 12
 #: The widest number in a row has 8 bytes.
 COLUMN_ALIGNMENT: Final = 8
+#: Rows looked through at a time for what they remember.
+_PIECE_ROWS: Final = 1 << 16
 
 
 class _Column(NamedTuple):
@@ -171,6 +173,29 @@ class UserTable:
     def slots(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the slots of all live users, in no particular order."""
         return np.flatnonzero(self.users.rows.live[: self.users.counts[0].slots])
+
+    def remembered_items(self) -> Iterator[np.ndarray[Any, np.dtype[np.int32]]]:
+        """Yield the items that rows name, those that a rollback would put back included."""
+        for recent, there in self._recent():
+            yield recent[there]
+
+    def renumber_items(self, moved: np.ndarray[Any, np.dtype[np.int32]]) -> None:
+        """Write moved[item] in the place of every item of `remembered_items`."""
+        for recent, there in self._recent():
+            recent[there] = moved[recent[there]]
+
+    def _recent(self) -> Iterator[tuple[Any, Any]]:
+        """Yield recent items and which places hold one: of live users, and of copies of them; in pieces."""
+        counts = self.users.counts[0]
+        copies = self._views(self.undo.memory, {"recent": self._layout["recent"]})["recent"]
+        for rows, recent, size in (
+            (self.users.rows, self.users.recent, int(counts.slots)),
+            (self.undo.rows, copies, int(counts.undo)),
+        ):
+            for start in range(0, size, _PIECE_ROWS):
+                piece = slice(start, min(start + _PIECE_ROWS, size))
+                held = np.minimum(rows.recent_count[piece], RECENT_ITEMS) * rows.live[piece]
+                yield recent[piece], np.arange(RECENT_ITEMS) < held[:, None]
 
     def _columns(self, slots: int) -> dict[str, Any]:
         """Return the columns of `slots` users, those that are there included, all of one user side by side.
