@@ -21,6 +21,8 @@ from stream.commands.demo import demo
 from stream.commands.dlq import dlq
 from stream.commands.explain import explain
 from stream.commands.init import init
+from stream.commands.rekey import rekey
+from stream.commands.repartition import repartition
 from stream.commands.replay import replay
 from stream.commands.run import run
 from stream.commands.schema import schema
@@ -94,7 +96,7 @@ def ebbtide(
     """
 
 
-TRY, RUN, LOOK = "Try it", "Run it on Kafka", "Look into it"
+TRY, RUN, LOOK, MEND = "Try it", "Run it on Kafka", "Look into it", "Mend and move"
 
 app.command(rich_help_panel=TRY)(demo)
 app.command(rich_help_panel=TRY)(init)
@@ -104,7 +106,9 @@ app.command(rich_help_panel=RUN)(topics)
 app.command(rich_help_panel=RUN)(run)
 app.command(rich_help_panel=LOOK)(explain)
 app.command(rich_help_panel=LOOK)(verify)
-app.add_typer(dlq, name="dlq", rich_help_panel=LOOK)
+app.add_typer(dlq, name="dlq", rich_help_panel=MEND)
+app.command(rich_help_panel=MEND)(rekey)
+app.command(rich_help_panel=MEND)(repartition)
 app.command(rich_help_panel=LOOK)(schema)
 
 
