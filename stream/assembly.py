@@ -14,6 +14,7 @@ from stream.broker import Broker, Identity
 from stream.bundle import open_bundle
 from stream.clock import Clock
 from stream.config import Config
+from stream.flight import Done, Launch, launch_in_a_thread
 from stream.garbage import settled
 from stream.http import HttpServer
 from stream.kafka_broker import KafkaBroker
@@ -55,18 +56,21 @@ def make_worker(
     *,
     clock: Clock | None = None,
     registry: CollectorRegistry | None = None,
+    launch: Launch = Done,
 ) -> Worker:
     """Return a worker of production on any broker. Raises BundleError."""
     bundle = open_bundle(config.bundle.path) if config.bundle.path is not None else None
     observer = Observer(config, clock=clock, registry=registry)
-    return Worker(config, broker, Workshop(config, bundle), clock=clock, observer=observer)
+    return Worker(config, broker, Workshop(config, bundle), clock=clock, observer=observer, launch=launch)
 
 
 def run(config: Config) -> None:
     """Run a worker on Kafka until SIGTERM or SIGINT; then finish the batch, commit, and leave."""
     log_to_stderr()
     registry = CollectorRegistry()
-    worker = make_worker(config, connect(config), registry=registry)
+    # At least once the consumer commits, which is the worker's own.
+    launch = launch_in_a_thread() if config.worker.guarantee == "exactly-once" else Done
+    worker = make_worker(config, connect(config), registry=registry, launch=launch)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     with HttpServer(config.http.host, config.http.port, registry, worker.observer.readiness) as http:

@@ -160,9 +160,9 @@ class History:
         """Forget what lies before the floor."""
         self._points = [point for point in self._points if point.applied >= floor.applied]
 
-    def back_to(self, applied: int) -> None:
-        """Forget what an undo took back."""
-        while self._points[-1].applied > applied:
+    def back_to(self, applied: int, *, ringing: bool) -> None:
+        """Forget what an undo took back: the end of the storm, too, that was ringing there."""
+        while self._points[-1].applied > applied - ringing:
             self._points.pop()
 
 
@@ -179,6 +179,18 @@ class Standing(NamedTuple):
     changes: tuple[Entry, ...] = ()  # of the terms, to take effect before the first record
     silent: bool = False  # see `Commit`
     begun: int | None = None  # see `Commit`
+    #: Whether the group knows of the last commit. At least once its record may be all that there is of it.
+    known: bool = True
+
+
+class _Prepared(NamedTuple):
+    """What `confirm` makes the last commit; records may have been folded since."""
+
+    here: Point
+    floor: Point
+    entries: int  # journal entries that the commit writes
+    terms: Terms
+    silent: bool
 
 
 class Commits:
@@ -186,19 +198,22 @@ class Commits:
 
     commits.begin()                                             before the first record; again after a cancel
     outputs, offset = commits.prepare(next_offset, rows_max)    into the transaction
-    commits.confirm()                                           it is committed; then `table.commit()`
+    commits.confirm()                                           it is committed; then the table forgets
     commits.cancel()                                            it is not; then `table.rollback(…)`
+
+    Between `prepare` and its end records and entries may be applied: they are the next commit's.
     """
 
     def __init__(self, partition: Partition, format: SnapshotFormat, standing: Standing) -> None:
         self._partition = partition
         self._snapshot = Snapshot(partition.table, format, partition.partition)
         self._history = History(standing.points)
-        self._floor = self._next_floor = standing.points[0]
+        self._floor = standing.points[0]
         self._standing = standing  # as of the last commit
         self._terms = standing.terms
-        self._written: list[Entry] = []
-        self._committed = int(partition.table.clock[0].applied)
+        self._written: list[Entry] = []  # entries that no commit holds
+        self._committed, self._ringing = int(partition.table.clock[0].applied), partition.ringing
+        self._prepared: _Prepared | None = None
 
     @property
     def n(self) -> int:
@@ -242,53 +257,56 @@ class Commits:
         here = Point(next_offset, entries + len(self._written), read_clock(partition.table.clock))
         since = self._snapshot.take(rows_max)
         self._history.note(here)
-        self._next_floor = self._history.find(since)
+        prepared = _Prepared(
+            here, self._history.find(since), len(self._written), self._terms, self._is_silent(here)
+        )
         outputs = [
             write_entry(msgspec.structs.replace(entry, n=entries + i), partition.partition)
             for i, entry in enumerate(self._written)
         ]
-        outputs += self._snapshot.outputs(self._next_floor.applied)
-        outputs.append(self._record(here))
+        outputs += self._snapshot.outputs(prepared.floor.applied)
+        outputs.append(self._record(prepared))
+        self._prepared = prepared
         return outputs, CommittedOffset(next_offset, write_metadata(self.n + 1))
 
     def confirm(self) -> None:
         """The transaction is committed."""
         self._snapshot.confirm()
-        standing, written = self._standing, len(self._written)
-        changes = tuple(change for change in standing.changes if change not in self._written)
+        assert self._prepared is not None
+        (here, floor, entries, terms, silent), self._prepared = self._prepared, None
+        standing, written = self._standing, self._written[:entries]
         self._standing = standing._replace(
-            offset=self._here.offset,
+            offset=here.offset,
             n=standing.n + 1,
-            entries=standing.entries + written,
-            terms=self._terms,
-            changes=changes,
-            silent=self._silent,
+            entries=here.entries,
+            terms=terms,
+            changes=tuple(change for change in standing.changes if change not in written),
+            silent=silent,
         )
-        self._written = []
-        self._floor = self._next_floor
-        self._history.trim(self._floor)
-        self._committed = self._here.applied
+        self._written = self._written[entries:]
+        self._floor = floor
+        self._history.trim(floor)
+        self._committed, self._ringing = here.applied, here.ringing
 
     def cancel(self) -> None:
         """The transaction is not committed, and everything since the commit before it is undone."""
         self._snapshot.cancel()
-        self._history.back_to(self._committed)
-        self._terms, self._written = self._standing.terms, []
+        self._history.back_to(self._committed, ringing=self._ringing)
+        self._terms, self._written, self._prepared = self._standing.terms, [], None
 
-    def _record(self, here: Point) -> Output:
-        self._here, self._silent = here, self._is_silent(here)
-        model = self._partition.model
+    def _record(self, prepared: _Prepared) -> Output:
+        model, here = self._partition.model, prepared.here
         record = Commit(
             n=self.n + 1,
             at=here,
-            floor=self._next_floor,
+            floor=prepared.floor,
             timer=next_timer(self._partition) if here.ringing else None,
             journal_start=self._standing.journal_start,
-            terms=self._terms,
+            terms=prepared.terms,
             emit_from_ms=self._standing.emit_from_ms,
             catalogue=None if model is None else model.catalogue,
             live=self._partition.last_event_live,
-            silent=self._silent,
+            silent=prepared.silent,
             begun=self._standing.begun,
         )
         return Output(

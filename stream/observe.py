@@ -111,6 +111,10 @@ class Observer:
             self.metrics.partition(share.partition, lag=share.lag, watermark_age_s=age_s)
         self.metrics.population(users, users_bytes=users_bytes)
 
+    def flown(self, seconds: float) -> None:
+        """Note how long a commit took from its first row until the worker knew that it was done."""
+        self.metrics.stage("commit", seconds)
+
     def turn(self, shares: Mapping[int, Share]) -> None:
         """Say what is not ready, once a turn."""
         phases = Counter(share.phase.value for share in shares.values())

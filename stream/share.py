@@ -14,6 +14,7 @@ from stream.broker import Broker, CommittedOffset, Source
 from stream.clock import Clock
 from stream.commits import Commits
 from stream.config import Config
+from stream.core.forget import forget_until
 from stream.core.table import Savepoint
 from stream.engine import Slice
 from stream.errors import InvariantError, RetriableError, StateError
@@ -56,6 +57,7 @@ class Share:
         self._idle = idle.Idle(config, f"{source.topic}-{partition}")
         self._silent_since_ms = clock.now_ms()
         self._savepoint: Savepoint = self.engine.table.savepoint()
+        self._prepared = 0, self._savepoint  # the next offset and the table as of the commit that is made
 
     @property
     def phase(self) -> Phase:
@@ -84,13 +86,19 @@ class Share:
         return self._commits is not None and self._commits.n == 0
 
     @property
+    def owed(self) -> int:
+        """Rows that no snapshot holds: until they are written, a restore must replay the log behind them."""
+        return int(self.engine.table.users.counts[0].dirty)
+
+    @property
     def undo_is_full(self) -> bool:
         return int(self.engine.table.users.counts[0].undo) >= UNDO_ROWS_MAX
 
     def restore_some(self) -> bool:
         """Take a step of the restore; return whether the partition is live now.
 
-        Raises RetriableError, and StateError if committed state and log do not fit together.
+        Raises RetriableError, and StateError if committed state and log do not fit together. After that the
+        share is of no use any more.
         """
         self._passage.expect(Act.RESTORE)
         if self._restore is None:
@@ -104,9 +112,15 @@ class Share:
         self._passage.move(Happening.CAUGHT_UP)
         self._commits = Commits(self.engine, self._workshop.format, standing)
         self.next_offset = self.committed_offset = standing.offset
+        self._folded = not standing.known  # the group hears of it with the next commit
         self.engine.table.commit()
         self._savepoint = self.engine.table.savepoint()
         return True
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether somebody else may have committed since the restore began."""
+        return self._restore is not None and self._restore.is_outdated()
 
     def _new_restore(self) -> Restore:
         topic = self._source.topic
@@ -173,18 +187,22 @@ class Share:
             raise InvariantError("the partition is not restored", place=f"partition {self.partition}")
         return self._commits
 
-    def prepare_commit(self) -> tuple[list[Output], CommittedOffset]:
-        """Return what joins the transaction: snapshot rows, the commit record, and the offset."""
+    def prepare_commit(self, rows_max: int) -> tuple[list[Output], CommittedOffset]:
+        """Return what joins the transaction: snapshot rows, the commit record, and the offset.
+
+        More may be folded before the commit is confirmed; it is not part of it.
+        """
         self._passage.expect(Act.COMMIT)
-        return self._live.prepare(self.next_offset, self._config.worker.snapshot_rows_max)
+        prepared = self._live.prepare(self.next_offset, rows_max)
+        self._prepared = self.next_offset, self.engine.table.savepoint()
+        self._folded = False
+        return prepared
 
     def confirm_commit(self) -> None:
-        """The transaction is committed: forget the way back."""
+        """The transaction is committed: forget the way back to before it."""
         self._live.confirm()
-        self.engine.table.commit()
-        self._savepoint = self.engine.table.savepoint()
-        self.committed_offset = self.next_offset
-        self._folded = False
+        self.committed_offset, savepoint = self._prepared
+        self._savepoint = forget_until(self.engine.table, savepoint)
 
     def undo(self) -> None:
         """The transaction is aborted: put every row back as it was at the last commit."""

@@ -48,11 +48,19 @@ class Snapshot:
         dirty.choose(users, self._slots, floor, self._chosen, self._words)
         self._written = int(self._table.clock[0].applied)
         values = self._format.encode(self._table, self._chosen, self._words, self._written)
-        keys = [ROW_KEY + self._table.row_id(slot) for slot in self._slots.tolist()]
         return [
             Output(USER_STATE, self._partition, key, value, [])
-            for key, value in zip(keys, values, strict=True)
+            for key, value in zip(self._keys(), values, strict=True)
         ]
+
+    def _keys(self) -> list[bytes]:
+        """Return the keys of the chosen rows; a record at a time would cost more than the row."""
+        rows = self._table.users.rows.view(np.ndarray)
+        start = rows["id_start"][self._slots]
+        stop = start + rows["id_length"][self._slots]
+        ids = self._table.users.ids.data
+        edges = zip(start.tolist(), stop.tolist(), strict=True)
+        return [ROW_KEY + ids[first:last] for first, last in edges]
 
     def confirm(self) -> None:
         """The rows are committed. Comes before `UserTable.commit`, which lets go of the slots of the dead."""

@@ -19,7 +19,8 @@ from stream.broker import Broker, CommittedOffset, Sink
 from stream.clock import Clock, SystemClock
 from stream.config import Config
 from stream.engine import Slice
-from stream.errors import AbortableError, FencedError, RetriableError
+from stream.errors import AbortableError, FencedError, RetriableError, StateError
+from stream.flight import Done, Flight, Launch
 from stream.intake import DeadLetterShare
 from stream.items_feed import ItemsFeed
 from stream.log import log
@@ -34,6 +35,10 @@ from stream.workshop import Workshop
 POLL_S: Final = 0.1
 #: Rest between two attempts to reach a broker that is away.
 AWAY_PAUSE_S: Final = 1.0
+#: The same while a commit is on its way: what it said is wanted soon.
+FLIGHT_POLL_S: Final = 0.005
+#: How long a worker that gives partitions up goes on committing, so that others need not replay.
+DRAIN_S: Final = 5.0
 #: How often the ends of the logs are asked for.
 LAG_EVERY_S: Final = 5.0
 
@@ -41,7 +46,7 @@ LAG_EVERY_S: Final = 5.0
 class Worker:
     """One member of the group: folds its share of the events topic until it is told to stop.
 
-    `until` is asked after every turn; `ebbtide run` gives it a signal, the demo an end of the log.
+    launch: how a transaction ends: at once, or on its way while the worker folds on (`flight.py`).
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Worker:
         *,
         clock: Clock | None = None,
         observer: Observer | None = None,
+        launch: Launch = Done,
     ) -> None:
         self.config, self.broker = config, broker
         self.clock = clock or SystemClock()
@@ -62,6 +68,8 @@ class Worker:
         self.source = broker.source()
         self.sink: Sink = broker.sink()
         self.transaction = Transaction(self.sink, self.clock)
+        self._launch = launch
+        self._flight: Flight | None = None
         self._commit_s = self.clock.monotonic_s()
         self._dead_letters = DeadLetterShare(config)
         self._items: ItemsFeed | None = None
@@ -73,7 +81,7 @@ class Worker:
     # ------------------------------------------------------------------------------------ the main loop
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Work until `until` says so or `stop` is called; then commit and leave the group."""
+        """Work until `until`, asked after every turn, or `stop` says so; then commit and leave the group."""
         self.start()
         try:
             while not self._stopping and not until():
@@ -92,6 +100,9 @@ class Worker:
     def close(self) -> None:
         """Leave the group; what is still assigned is committed on the way out, unless something broke."""
         self.source.close()
+        if self._flight is not None:  # something broke meanwhile
+            with suppress(AbortableError, FencedError):
+                self._flight.land()
         self.sink.destroy()
         if self._items is not None:
             self._items.close()
@@ -106,12 +117,9 @@ class Worker:
             self._restore()
             self._begin()
             self._advance_idle()
-            if self._commit_is_due():
-                self.commit()
-        except AbortableError as error:
-            self._undo(error)
-        except FencedError as error:
-            self._start_over(error)
+            self._commit_if_due()
+        except (AbortableError, FencedError) as error:
+            self._recover(error)
         self._measure_lag()
         self.observer.turn(self.shares)
 
@@ -121,18 +129,20 @@ class Worker:
 
     def _follow_items(self) -> None:
         """Bring the catalogue up to date; it decides what may be listed."""
-        if self.workshop.model is None:
+        model, items = self.workshop.model, self.workshop.items
+        if model is None:
             return
         with suppress(RetriableError):  # the catalogue that is known goes on
             if self._items is None:
-                topic = self.config.topics.items
-                self._items = ItemsFeed(self.broker, topic, self.workshop.model, self.workshop.items)
+                self._items = ItemsFeed(self.broker, self.config.topics.items, model, items)
             self._items.poll()
+
+    def _live(self) -> list[int]:
+        return [partition for partition, share in self.shares.items() if share.phase is Phase.LIVE]
 
     def _measure_lag(self) -> None:
         """Ask now and then how far the log reaches, for the metrics and the watchdog."""
-        now_s = self.clock.monotonic_s()
-        live = [partition for partition, share in self.shares.items() if share.phase is Phase.LIVE]
+        now_s, live = self.clock.monotonic_s(), self._live()
         if live and now_s >= self._lag_s + LAG_EVERY_S:
             self._lag_s = now_s
             with suppress(RetriableError):
@@ -144,8 +154,7 @@ class Worker:
         if full == self._full:
             return
         self._full = full
-        live = [partition for partition, share in self.shares.items() if share.phase is Phase.LIVE]
-        (self.source.pause if full else self.source.resume)(live)
+        (self.source.pause if full else self.source.resume)(self._live())
         log.warning("intake %s at users_max", "pauses" if full else "goes on")
 
     def _poll(self) -> Sequence[RecordBatch]:
@@ -160,6 +169,8 @@ class Worker:
 
     def _wait_s(self) -> float:
         """How long a poll may wait: no longer than to the next commit that has something to commit."""
+        if self._flight is not None:
+            return FLIGHT_POLL_S
         if not any(share.changed for share in self.shares.values()):
             return POLL_S
         due = self._commit_s + self.config.worker.commit_interval_ms / 1000.0
@@ -177,8 +188,7 @@ class Worker:
         """Produce what is folded, slice by slice; a commit may fall between any two."""
         for part in parts:
             self._produce(share, part)
-            if self._commit_is_due():
-                self.commit()
+            self._commit_if_due()
 
     def _begin(self) -> None:
         """Finish what the last commit cut short in partitions that were restored or undone."""
@@ -188,17 +198,24 @@ class Worker:
     def _produce(self, share: Share, part: Slice) -> None:
         self.observer.slice(share, part)
         self._dead_letters.note(part.tally, f"{self.source.topic}-{share.partition}")
-        self.transaction.produce(part.outputs)
+        keep = self._flight.add if self._flight else self.transaction.produce
+        keep(part.outputs)
 
     def _restore(self) -> None:
         for share in list(self.shares.values()):
             if share.phase not in (Phase.RESTORING, Phase.REPLAYING):
                 continue
             with suppress(RetriableError):  # not decided or not there yet: the next turn asks again
-                if not share.restore_some():
-                    continue
-                self.source.seek(share.partition, share.next_offset)
-                if not self._full:
+                try:
+                    restored = share.restore_some()
+                except StateError:
+                    if not share.is_outdated:
+                        raise
+                    restored = False
+                    self._renew(share.partition)
+                if restored:
+                    self.source.seek(share.partition, share.next_offset)
+                if restored and not self._full:
                     self.source.resume([share.partition])
 
     def _advance_idle(self) -> None:
@@ -208,41 +225,89 @@ class Worker:
 
     # --------------------------------------------------------------------------------------- the commit
 
+    def _commit_if_due(self) -> None:
+        """Land the commit that is on its way if it has ended; start the next if it is time."""
+        self._land_if_over()
+        if self._flight is None and self._commit_is_due():
+            self._depart(self._rows_due())
+            self._land_if_over()
+
+    def _land_if_over(self) -> None:
+        if self._flight and (self._flight.over or self._undo_is_full()):
+            self._land()
+
     def _commit_is_due(self) -> bool:
         if not any(share.changed for share in self.shares.values()):
             return False
         if not self._exactly_once and any(share.engine.ringing for share in self.shares.values()):
             return False  # a row written within a storm does not say how far into it; only a transaction may
-        if any(share.is_new or share.undo_is_full for share in self.shares.values()):
+        if self._undo_is_full() or any(share.is_new for share in self.shares.values()):
             return True
         return self.clock.monotonic_s() - self._commit_s >= self.config.worker.commit_interval_ms / 1000.0
 
+    def _undo_is_full(self) -> bool:
+        return any(share.undo_is_full for share in self.shares.values())
+
+    def _rows_due(self) -> int:
+        """A commit that comes within a second of the last writes its part of a second's rows."""
+        elapsed_s = self.clock.monotonic_s() - self._commit_s
+        return max(1, int(self.config.worker.snapshot_rows_max * min(1.0, elapsed_s)))
+
     def commit(self) -> None:
-        """Make everything since the last commit final, in one transaction.
+        """Make everything since the last commit final, in one transaction, and wait for it."""
+        self._land()
+        self._depart(self.config.worker.snapshot_rows_max)
+        self._land()
+
+    def _depart(self, rows_max: int) -> None:
+        """Ask the broker to make everything since the last commit final.
 
         1. Snapshot rows and a commit record of every changed partition join the outputs; without a
            transaction, only when those are stored, as a row says that they are.
         2. The group's offsets join them, with the record's number.
         3. The transaction commits; the sink says if it did.
-        4. Only then the way back is forgotten and the rows count as written.
+        4. Only then, in `_land`, the way back is forgotten and the rows count as written.
         """
         changed = [share for share in self.shares.values() if share.changed]
         self._commit_s = self.clock.monotonic_s()
         if not changed:
             return
-        with self.observer.stage("commit"):
-            offsets: dict[int, CommittedOffset] = {}
-            if not self._exactly_once:
-                self.sink.flush()
-            for share in changed:
-                outputs, offset = share.prepare_commit()
-                self.transaction.produce(outputs)
-                offsets[share.partition] = offset
-            self.transaction.commit(self.source.topic, offsets, self.source.group())
-            for share in changed:
-                share.confirm_commit()
+        offsets: dict[int, CommittedOffset] = {}
+        if not self._exactly_once:
+            self.sink.flush()
+        for share in changed:
+            outputs, offset = share.prepare_commit(max(1, rows_max // len(changed)))
+            self.transaction.produce(outputs)
+            offsets[share.partition] = offset
+        topic, group, commit = self.source.topic, self.source.group(), self.transaction.commit
+        self._flight = Flight(changed, self._launch(lambda: commit(topic, offsets, group)))
+
+    def _land(self) -> None:
+        """Wait for the commit that is on its way, if any, and produce what was folded meanwhile."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return
+        flight.land()
+        for share in flight.shares:
+            share.confirm_commit()
+        self.observer.flown(self.clock.monotonic_s() - self._commit_s)
         self.observer.committed(self.shares)
         self.observer.lists(self.workshop)
+        for outputs in flight.ahead:
+            self.transaction.produce(outputs)
+
+    def _recover(self, error: AbortableError | FencedError) -> None:
+        """Undo, or start over. First a commit on its way lands: the broker has the last word on it."""
+        try:
+            self._land()
+        except AbortableError as worse:
+            log.warning("and the commit on its way failed: %s", worse.what)
+        except FencedError as worse:
+            error = worse
+        if isinstance(error, FencedError):
+            self._start_over(error)
+        else:
+            self._undo(error)
 
     def _undo(self, error: AbortableError) -> None:
         """Take back what was not committed, and read it again from the last commit on."""
@@ -268,8 +333,12 @@ class Worker:
         self._open_sink()
         for partition in list(self.shares):
             self.source.pause([partition])
-            self.shares[partition].close()
-            self.shares[partition] = self._new_share(partition)
+            self._renew(partition)
+
+    def _renew(self, partition: int) -> None:
+        """Restore a partition from its last commit."""
+        self.shares[partition].close()
+        self.shares[partition] = self._new_share(partition)
 
     def _open_sink(self) -> None:
         while not self._stopping:
@@ -292,16 +361,28 @@ class Worker:
         self.observer.rebalance("revoked", partitions)
         if not self._broken:
             try:
-                self.commit()
-            except AbortableError as error:
-                self._undo(error)
-            except FencedError as error:
-                self._start_over(error)
+                self._drain(partitions)
+            except (AbortableError, FencedError) as error:
+                self._recover(error)
         self._drop(partitions)
+
+    def _drain(self, partitions: Sequence[int]) -> None:
+        """Commit until no row waits to be written, so that whoever comes next has nothing to replay."""
+        leaving = [self.shares[partition] for partition in partitions if partition in self.shares]
+        until_s = self.clock.monotonic_s() + DRAIN_S
+        self.commit()
+        before, owed = 0, sum(share.owed for share in leaving)
+        while owed and owed != before and self.clock.monotonic_s() < until_s:
+            self.commit()
+            before, owed = owed, sum(share.owed for share in leaving)
 
     def on_lost(self, partitions: Sequence[int]) -> None:
         """They may be someone else's already: undo, commit nothing of them."""
         self.observer.rebalance("lost", partitions)
+        try:
+            self._land()  # it left when they were this worker's
+        except (AbortableError, FencedError) as error:
+            self._recover(error)
         lost = [self.shares[partition] for partition in partitions if partition in self.shares]
         self._drop(partitions)
         if any(share.changed for share in lost):  # their outputs share a transaction with all others

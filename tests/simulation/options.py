@@ -82,6 +82,7 @@ class Options(NamedTuple):
     sweep_ms: int
     oracle_batch: int  # records that the oracle folds at a time
     watched: bool  # with the observer and metrics of production
+    ahead: bool  # workers fold on while a commit is on its way
 
     @property
     def exactly_once(self) -> bool:
@@ -126,6 +127,7 @@ def draw(seed: int) -> Options:
         sweep_ms=chance.choice((100, 10_000)),
         oracle_batch=chance.choice((1, 7, 32, 32)),
         watched=chance.random() < 0.1,
+        ahead=chance.random() < 0.6,
     )
     if options.model == "":
         options.quirks.pop("poison", None)

@@ -15,6 +15,7 @@ from stream.broker import CommittedOffset, GroupToken, Identity, Sink
 from stream.clock import VirtualClock
 from stream.codec import Decoder
 from stream.config import Config
+from stream.flight import Done, Launch
 from stream.items import ItemTable
 from stream.observe import Observer
 from stream.phases import Phase
@@ -26,7 +27,7 @@ from stream.testing_line import Call, Line
 from stream.topics import topic_names
 from stream.worker import Worker
 from stream.workshop import Workshop
-from tests.simulation.options import T0_MS
+from tests.simulation.options import T0_MS, Options
 from tests.simulation.tiny_model import KNOWN, TinyModel
 
 if TYPE_CHECKING:
@@ -74,6 +75,28 @@ class WatchedLine(Line):
     def call(self, point: str, *, refusable: bool = False) -> Call:
         self._cross(point)
         return super().call(point, refusable=refusable)
+
+
+class Errand:
+    """A commit on its way: the broker does it early or late, and the worker hears of it later."""
+
+    def __init__(self, call: Callable[[], None], choose: Callable[[int], int]) -> None:
+        self._call, self._choose = call, choose
+        self._done = Done(call) if choose(2) else None
+
+    def done(self) -> bool:
+        if self._choose(3):
+            return False
+        self._make()
+        return True
+
+    def result(self) -> None:
+        self._make().result()
+
+    def _make(self) -> Done:
+        if self._done is None:
+            self._done = Done(self._call)
+        return self._done
 
 
 class Client(MemoryClient):
@@ -212,9 +235,7 @@ class Process:
         self.client: Client | None = None
         self.worker: Worker | None = None
 
-    def start(
-        self, config: Config, broker: MemoryBroker, *, model: bool, watched: bool, street: Street
-    ) -> None:
+    def start(self, config: Config, broker: MemoryBroker, options: Options, street: Street) -> None:
         """Come up as a new worker that knows nothing, and join the group. Raises what a worker raises."""
         identity = Identity(
             config.kafka.group_id,
@@ -223,9 +244,18 @@ class Process:
             exactly_once=config.worker.guarantee == "exactly-once",
         )
         self.client = Client(broker, identity, self, street)
-        observer = None if watched else cast(Observer, Teller(config, self, street))
-        workshop = TinyWorkshop(config, model)
-        self.worker = Worker(config, self.client, workshop, clock=broker.clock, observer=observer)
+        observer = None if options.watched else cast(Observer, Teller(config, self, street))
+        launch: Launch = Done
+        if options.ahead and options.exactly_once:
+            launch = lambda call: Errand(call, street.choose)  # noqa: E731
+        self.worker = Worker(
+            config,
+            self.client,
+            TinyWorkshop(config, bool(options.model)),
+            clock=broker.clock,
+            observer=observer,
+            launch=launch,
+        )
         self.worker.start()
 
     @property

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import msgspec
 import pytest
 
-from stream.commits import Commits, Point, Standing, Terms, read_clock, read_commit
+from stream.broker import CommittedOffset
+from stream.commits import (
+    Commits,
+    History,
+    Point,
+    Standing,
+    Terms,
+    read_clock,
+    read_commit,
+    write_metadata,
+)
 from stream.config_load import parse_config
+from stream.phases import Phase
 from stream.records import RecordBatch
 from tests.simulation.options import T0_MS
 from tests.simulation.processes import TinyWorkshop
 from tests.simulation.tiny_model import POISON_ITEM
+from tests.upkeep.rig import Rig
 
 HOUR_MS = 3_600_000
 
@@ -60,3 +74,47 @@ def test_a_storm_of_an_old_record_stays_silent_when_another_partition_commits_be
     standing = Standing(45, 9, 0, 0, emit_from_ms=T0_MS, terms=terms, points=(here,), silent=True)
     outputs, _ = Commits(partition, workshop.format, standing).prepare(45, rows_max=1)
     assert read_commit(outputs[-1].value, place="user_state").silent
+
+
+def test_a_commit_that_only_its_record_tells_of_is_told_to_the_group() -> None:
+    """Found by seed 157: at least once, a crash before the offsets were committed, and no more records."""
+    rig = Rig(partitions=1, worker={"guarantee": "at-least-once", "emit_from": "earliest"})
+    rig.publish(20)
+    rig.work()
+    group = rig.broker.group(rig.config.kafka.group_id, rig.config.topics.events)
+    told = group.committed(rig.config.topics.events, [0])
+    group._committed.clear()
+    heir = rig.start()
+    for _ in range(20):
+        heir.turn()
+        rig.clock.advance(200)
+    assert group.committed(rig.config.topics.events, [0])[0].offset == told[0].offset
+
+
+def test_the_end_of_a_storm_that_was_undone_is_no_place_for_the_floor() -> None:
+    """Found by seed 487: a commit within a storm was followed by one behind it, which was aborted."""
+    within = Point(15, 0, {"applied": 13, "ringing": 1})
+    behind = Point(15, 0, {"applied": 13, "ringing": 0})
+    before = Point(12, 0, {"applied": 11, "ringing": 0})
+    history = History([before])
+    history.note(within)
+    history.note(behind)
+    history.back_to(within.applied, ringing=True)
+    assert history.find(None) == before
+
+
+def test_a_restore_that_was_overtaken_begins_anew_instead_of_stopping_the_worker() -> None:
+    """Found by seed 993: a process stood still in a restore; others committed, and rows were compacted."""
+    rig = Rig(partitions=1)
+    rig.publish(20)
+    rig.work()
+    log = rig.broker.log(rig.config.topics.user_state, 0)
+    log.compact(log.end)
+    sleeper = rig.start()
+    answers = [{0: CommittedOffset(1, write_metadata(1))}]
+    ask = sleeper.source.committed
+    with patch.object(sleeper.source, "committed", lambda asked: answers.pop() if answers else ask(asked)):
+        for _ in range(20):
+            sleeper.turn()
+    assert not answers
+    assert sleeper.shares[0].phase is Phase.LIVE

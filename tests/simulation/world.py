@@ -176,12 +176,8 @@ class World:
     def _start(self, process: Process) -> None:
         self._tell(f"{process.name} starts")
         self.happened["starts"] += 1
-        model, watched = bool(self.options.model), self.options.watched
         try:
-            self._do(
-                process,
-                lambda: process.start(self.config, self._broker, model=model, watched=watched, street=self),
-            )
+            self._do(process, lambda: process.start(self.config, self._broker, self.options, self))
         except FencedError:
             self._tell(f"{process.name} is fenced before it began")
             process.end()
