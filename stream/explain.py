@@ -20,8 +20,9 @@ from stream.config import Config
 from stream.core.events import NEVER
 from stream.engine import Partition, Slice
 from stream.errors import UsageError
-from stream.explain_log import OwnRecord, UserLog, read_user_log
+from stream.explain_log import OwnRecord, UserLog, Watermarks, read_user_log
 from stream.items import ItemTable
+from stream.journal import apply_entry
 from stream.replay import open_partition, read_records
 from stream.rows import read_rows
 from stream.wire import (
@@ -152,14 +153,29 @@ class Explainer:
         explanation.watermark = None if watermark == NEVER else watermark
         return explanation
 
-    def _walk(self, start: int, watermarks: list[int], stop: int | None = None) -> Iterator[Slice]:
-        """Apply own records from `start` on, up to `stop` or, without it, to the end of the log."""
+    def _walk(
+        self, start: int, watermarks: Watermarks, stop: int | None = None, *, without: int | None = None
+    ) -> Iterator[Slice]:
+        """Apply own records from `start` on, up to `stop` or, without it, to the end of the log.
+
+        without: an own record that is left out; what the journal says before it is not.
+        """
         own = self._log.own
+        if without is not None:
+            yield from self._take_entries(without, watermarks)
         for j in range(start, len(own) if stop is None else stop):
-            yield from self._advance(own[j].offset, watermarks[j])
+            yield from self._take_entries(j, watermarks)
+            yield from self._advance(own[j].offset, watermarks.before(own[j].place))
             yield from self._partition.apply(own[j].records)
         if stop is None:
-            yield from self._advance(self._log.next_offset, watermarks[-1])
+            yield from self._take_entries(len(own), watermarks)
+            yield from self._advance(self._log.next_offset, watermarks.end)
+
+    def _take_entries(self, j: int, watermarks: Watermarks) -> Iterator[Slice]:
+        """Let the journal's entries before own record j take effect."""
+        for place, entry in self._log.entries[j]:
+            yield from self._advance(entry.offset, watermarks.before(place))
+            yield from apply_entry(self._partition, entry)
 
     def _advance(self, offset: int, watermark: int) -> Iterator[Slice]:
         if watermark > self._partition.watermark:
@@ -173,7 +189,8 @@ class Explainer:
     def _leave_out(self, last: Recommendation, most: int, explanation: Explanation) -> list[Influence]:
         """Leave each of the last events before the list out, and compare the lists."""
         own, table = self._log.own, self._partition.table
-        trigger = next((j for j, record in enumerate(own) if last.rec_id == f"file-0-{record.offset}"), None)
+        source = self._partition.emitter.source
+        trigger = next((j for j, record in enumerate(own) if last.rec_id == source(record.offset)), None)
         # A win-back has no record: everything may have led to it, and the log is walked to its end.
         stop = None if trigger is None else trigger + 1
         candidates = range(len(own) if trigger is None else trigger)[-most:] if most else range(0)
@@ -187,7 +204,7 @@ class Explainer:
             done = j
             savepoint = table.savepoint()
             other = None
-            for part in self._walk(j + 1, self._log.watermarks(without=j), stop):
+            for part in self._walk(j + 1, self._log.watermarks(without=j), stop, without=j):
                 for output in part.outputs:
                     if output.topic == RECOMMENDATIONS:
                         made = _decode_list(output.value)

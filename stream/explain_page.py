@@ -70,8 +70,9 @@ def _blocks(explanation: Explanation, config: Config) -> Iterator[RenderableType
 
 def _state(user: UserRow, explanation: Explanation, config: Config) -> Iterator[str]:
     """Say since when, how long the silence is, and what comes next."""
-    last = explanation.transitions[-1]
-    yield f"since {when(last.at)}, by {last.trigger}"
+    if explanation.transitions:
+        last = explanation.transitions[-1]
+        yield f"since {when(last.at)}, by {last.trigger}"
     if explanation.watermark is not None:
         silence = max(0, explanation.watermark - user.last_event_time)
         yield f"silent for {span(silence)} when the log ends, at {when(explanation.watermark)}"
