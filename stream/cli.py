@@ -27,6 +27,7 @@ from stream.commands.replay import replay
 from stream.commands.run import run
 from stream.commands.schema import schema
 from stream.commands.topics import topics
+from stream.commands.user import user
 from stream.commands.verify import verify
 from stream.errors import EbbtideError, UsageError
 
@@ -105,6 +106,7 @@ app.command(rich_help_panel=RUN)(check)
 app.command(rich_help_panel=RUN)(topics)
 app.command(rich_help_panel=RUN)(run)
 app.command(rich_help_panel=LOOK)(explain)
+app.command(rich_help_panel=LOOK)(user)
 app.command(rich_help_panel=LOOK)(verify)
 app.add_typer(dlq, name="dlq", rich_help_panel=MEND)
 app.command(rich_help_panel=MEND)(rekey)

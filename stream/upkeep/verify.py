@@ -22,10 +22,11 @@ from stream.clock import Clock, SystemClock
 from stream.commits import Commit, read_clock
 from stream.config import Config
 from stream.engine import Partition, Slice
-from stream.errors import StateError, UsageError
-from stream.journal import Entry, ModelChange, RulesChange, apply_entry, read_entry
+from stream.errors import UsageError
+from stream.journal import Entry, ModelChange, RulesChange, apply_entry
 from stream.records import RecordBatch
 from stream.upkeep.catalogue_now import load_catalogue
+from stream.upkeep.journal_read import read_entries
 from stream.upkeep.logs import count_partitions, ranges, read_log
 from stream.upkeep.outputs_differ import Comparison, Message, OutputDifference, Scored
 from stream.upkeep.outputs_found import FoundOutputs, OwnHistory
@@ -100,7 +101,8 @@ class Verifier:
             report.notes.append("nothing was committed yet")
             return report
         self._check_terms(restored.commit, partition)
-        entries = self._read_entries(restored.commit, partition)
+        count = restored.commit.at.entries
+        entries = read_entries(self._broker, self._config, partition, count, self._clock)
         log = ranges(self._broker, self._source.topic, range(partition, partition + 1), self._clock)
         span = self._choose_span(restored.commit, entries, log[partition], report)
         born = None if span.whole else self._find_born(restored.engine, span, partition)
@@ -120,22 +122,6 @@ class Verifier:
                     place=f"{self._source.topic}-{partition}",
                     remedy="verify with the config and bundle that the workers run with",
                 )
-
-    def _read_entries(self, commit: Commit, partition: int) -> list[Entry]:
-        """Return the journal's entries that the commit holds. Raises StateError if some are gone."""
-        topic, found = self._config.topics.journal, dict[int, Entry]()
-        place = f"{topic}-{partition}"
-        kept = ranges(self._broker, topic, range(partition, partition + 1), self._clock)[partition]
-        for batch in read_log(self._broker, topic, partition, kept.start, kept.end, self._clock):
-            entries = (read_entry(value, place=place) for value in batch.values)
-            found.update({entry.n: entry for entry in entries if entry.n < commit.at.entries})
-        if len(found) != commit.at.entries:
-            raise StateError(
-                f"of {commit.at.entries} journal entries there are {len(found)}",
-                place=place,
-                remedy="without them the log cannot be folded again; give the journal retention.ms=-1",
-            )
-        return [found[n] for n in sorted(found)]
 
     def _choose_span(self, commit: Commit, entries: list[Entry], log: LogRange, report: Report) -> Span:
         """Decide where to begin. Raises UsageError if the log does not reach back to what was asked for."""
