@@ -8,14 +8,33 @@ records: the worker stops before it commits them.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import Final
 
+from stream.broker import Source
 from stream.config import Config
 from stream.engine import Tally
 from stream.errors import StateError
+from stream.log import log
 
 #: The records over which the share of dead letters is taken; fewer are not judged.
 JUDGED_RECORDS: Final = 10_000
+
+
+class Intake:
+    """Pauses the partitions of a worker while it holds as many users as it may."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.paused = False
+
+    def hold(self, full: bool, live: Collection[int]) -> None:
+        """Take in nothing of the live partitions while the worker is full, and go on when it is not."""
+        if full == self.paused:
+            return
+        self.paused = full
+        (self._source.pause if full else self._source.resume)(live)
+        log.warning("intake %s at users_max", "pauses" if full else "goes on")
 
 
 class DeadLetterShare:

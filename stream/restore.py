@@ -22,7 +22,7 @@ from stream.commits import Commit, Point, Standing, Terms, read_clock, read_comm
 from stream.config import Config
 from stream.core import catching_up
 from stream.engine import Partition
-from stream.errors import RetriableError, StateError
+from stream.errors import StateError
 from stream.journal import Entry, ModelChange, RulesChange, read_entry
 from stream.reading import Progress, Reading, Steps
 from stream.records import RecordBatch
@@ -61,7 +61,8 @@ class Restore:
         bundle = None if partition.model is None else partition.model.version
         self._terms = Terms(config.kafka.group_id, partitions, format.layout, config.meaning, bundle)
         self._newest: Commit | None = None
-        self._committed: CommittedOffset | None = None
+        #: What the group had committed when the restore began.
+        self.committed: CommittedOffset | None = None
         self._steps = self._run()
         #: The rows are loaded; what is left is the log.
         self.loaded = False
@@ -84,17 +85,6 @@ class Restore:
     def progress(self) -> Progress:
         return self._reading.progress
 
-    def is_outdated(self) -> bool:
-        """Whether somebody may have committed since this began: then what is read fits together no more.
-
-        So it is if the process stood still meanwhile, lost the partition, and was not told yet.
-        """
-        number = self._partition.partition
-        try:
-            return self._source.committed([number])[number] != self._committed
-        except RetriableError:
-            return True
-
     def close(self) -> None:
         """Stop in the middle. Closing twice is allowed."""
         self._steps.close()
@@ -102,7 +92,7 @@ class Restore:
     def _run(self) -> Steps[None]:
         number, source = self._partition.partition, self._source
         committed = (yield from self._reading.ask(lambda: source.committed([number])))[number]
-        self._committed = committed
+        self.committed = committed
         commit = yield from self._load(committed)
         self.loaded = True
         if commit is None:

@@ -119,8 +119,19 @@ class Share:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether somebody else may have committed since the restore began."""
-        return self._restore is not None and self._restore.is_outdated()
+        """Whether somebody else may have committed since this share did, or since its restore began.
+
+        So it is if the process stood still meanwhile, lost the partition, and was not told yet.
+        """
+        if self._restore is None:
+            return False
+        try:
+            committed = self._source.committed([self.partition])[self.partition]
+        except RetriableError:
+            return True
+        if self._commits is None:
+            return committed != self._restore.committed
+        return (committed.offset if committed else 0) != self.committed_offset
 
     def _new_restore(self) -> Restore:
         topic = self._source.topic

@@ -21,7 +21,7 @@ from stream.config import Config
 from stream.engine import Slice
 from stream.errors import AbortableError, FencedError, RetriableError, StateError
 from stream.flight import Done, Flight, Launch
-from stream.intake import DeadLetterShare
+from stream.intake import DeadLetterShare, Intake
 from stream.items_feed import ItemsFeed
 from stream.log import log
 from stream.observe import Observer
@@ -73,7 +73,7 @@ class Worker:
         self._commit_s = self.clock.monotonic_s()
         self._dead_letters = DeadLetterShare(config)
         self._items: ItemsFeed | None = None
-        self._full = False
+        self._intake = Intake(self.source)
         self._lag_s = self.clock.monotonic_s()
         self._stopping = False
         self._broken = False  # the rows may be half folded: nothing is committed any more
@@ -111,7 +111,7 @@ class Worker:
         """Go once around: whatever is to be read, restored, noticed and committed."""
         try:
             self._follow_items()
-            self._hold_intake()
+            self._intake.hold(self.observer.full(self.shares), self._live())
             for records in self._poll():
                 self._apply(records)
             self._restore()
@@ -148,15 +148,6 @@ class Worker:
             with suppress(RetriableError):
                 self.observer.measured(self.shares, self.source.end_offsets(live))
 
-    def _hold_intake(self) -> None:
-        """Take in nothing while there are as many users as may be; go on when some are forgotten."""
-        full = self.observer.full(self.shares)
-        if full == self._full:
-            return
-        self._full = full
-        (self.source.pause if full else self.source.resume)(self._live())
-        log.warning("intake %s at users_max", "pauses" if full else "goes on")
-
     def _poll(self) -> Sequence[RecordBatch]:
         busy = any(share.phase is not Phase.LIVE and not share.waiting for share in self.shares.values())
         with self.observer.stage("poll"):
@@ -166,6 +157,10 @@ class Worker:
                 self.observer.broker_away(error)
                 self.clock.sleep(AWAY_PAUSE_S)
                 return []
+            except StateError as error:
+                if not any(share.is_outdated for share in self.shares.values()):
+                    raise
+                raise FencedError(f"others went on meanwhile: {error.what}", place=error.place) from error
 
     def _wait_s(self) -> float:
         """How long a poll may wait: no longer than to the next commit that has something to commit."""
@@ -198,8 +193,7 @@ class Worker:
     def _produce(self, share: Share, part: Slice) -> None:
         self.observer.slice(share, part)
         self._dead_letters.note(part.tally, f"{self.source.topic}-{share.partition}")
-        keep = self._flight.add if self._flight else self.transaction.produce
-        keep(part.outputs)
+        (self._flight.add if self._flight else self.transaction.produce)(part.outputs)
 
     def _restore(self) -> None:
         for share in list(self.shares.values()):
@@ -215,7 +209,7 @@ class Worker:
                     self._renew(share.partition)
                 if restored:
                     self.source.seek(share.partition, share.next_offset)
-                if restored and not self._full:
+                if restored and not self._intake.paused:
                     self.source.resume([share.partition])
 
     def _advance_idle(self) -> None:
@@ -229,7 +223,8 @@ class Worker:
         """Land the commit that is on its way if it has ended; start the next if it is time."""
         self._land_if_over()
         if self._flight is None and self._commit_is_due():
-            self._depart(self._rows_due())
+            elapsed_s = self.clock.monotonic_s() - self._commit_s  # rows are paced by the second
+            self._depart(int(self.config.worker.snapshot_rows_max * min(1.0, elapsed_s)))
             self._land_if_over()
 
     def _land_if_over(self) -> None:
@@ -247,11 +242,6 @@ class Worker:
 
     def _undo_is_full(self) -> bool:
         return any(share.undo_is_full for share in self.shares.values())
-
-    def _rows_due(self) -> int:
-        """A commit that comes within a second of the last writes its part of a second's rows."""
-        elapsed_s = self.clock.monotonic_s() - self._commit_s
-        return max(1, int(self.config.worker.snapshot_rows_max * min(1.0, elapsed_s)))
 
     def commit(self) -> None:
         """Make everything since the last commit final, in one transaction, and wait for it."""

@@ -171,6 +171,10 @@ class PiecewiseSink:
         self._queues = isinstance(sink, MemoryPlainSink)
         self._queue: list[Output] = []
 
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
     def produce(self, outputs: Sequence[Output]) -> None:
         if not self._queues:
             self._deliver(self._street.divide(outputs))
