@@ -47,9 +47,10 @@ def main_options(
 @app.command("fit")
 def fit_command(
     recipe: options.Recipe,
-    config: options.Config,
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
+    config: options.Config = None,
     input: options.Input = "",
+    format: options.Form = "events",
     kafka: options.Kafka = "",
     topic: options.Topic = "",
     items: options.Items = None,
@@ -72,7 +73,7 @@ def fit_command(
     torch.set_num_threads(threads)
     chosen = choose(recipe, set, seed)
     catalogue = options.read_catalogue(items)
-    everything = options.read_data(input, kafka, topic, config, list(catalogue), chosen.contexts)
+    everything = options.read_data(input, kafka, topic, config, list(catalogue), chosen.contexts, format)
     until_ms = options.read_time(until, "--until") if until else None
     data, dropped = clean(everything if until_ms is None else everything.before(until_ms), chosen.cleaning)
     for rule, count in dropped.items():
@@ -140,7 +141,7 @@ def judge_recipe(
 @app.command("evaluate")
 def evaluate_command(
     run: Annotated[Path, typer.Argument(help="A run folder that `fit` wrote.")],
-    config: options.Config,
+    config: Annotated[Path, typer.Option("--config", "-c", help="The config that serves.")],
     start: Annotated[str, typer.Option("--from", help="Judge what came from this instant on.")],
     input: options.Input = "",
     kafka: options.Kafka = "",
@@ -182,9 +183,10 @@ def evaluate_command(
 def tune_command(
     recipe: options.Recipe,
     space: Annotated[Path, typer.Option("--space", help="What may vary, TOML (docs/models.md).")],
-    config: options.Config,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the study; a second call goes on.")],
+    config: options.Config = None,
     input: options.Input = "",
+    format: options.Form = "events",
     kafka: options.Kafka = "",
     topic: options.Topic = "",
     items: options.Items = None,
@@ -203,7 +205,7 @@ def tune_command(
     torch.set_num_threads(threads)
     base = read_recipe(recipe, set or [])
     catalogue = options.read_catalogue(items)
-    data = options.read_data(input, kafka, topic, config, list(catalogue), base.contexts)
+    data = options.read_data(input, kafka, topic, config, list(catalogue), base.contexts, format)
     if until:
         data = data.before(options.read_time(until, "--until"))
     data, _ = clean(data, base.cleaning)

@@ -68,6 +68,8 @@ class Objective:
         """wanted: [N] events that are asked about. until_ms: when observation ended."""
         self.data, self.recipe, self.learnt = data, recipe, learnt
         self._groups = group_events(data)
+        if unknown := set(recipe.target_kinds) - set(data.kinds):
+            raise UsageError(f"no such kind: {', '.join(sorted(unknown))}", place="target_kinds")
         kinds = np.isin(data.kind, [data.kinds.index(kind) for kind in recipe.target_kinds or data.kinds])
         self._wanted = wanted & kinds & (data.item >= 0) & (learnt.place.numpy()[data.item] >= 0)
         self.silences = find_silences(data, until_ms)

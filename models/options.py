@@ -6,13 +6,14 @@ import gzip
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
 from rich.console import Console
 
 from models.dataset import Sequences, fold_events
+from stream.config import Config as LoadedConfig
 from stream.config_load import load_config
 from stream.errors import InputError, UsageError
 from stream.wire import Item
@@ -21,7 +22,17 @@ Recipe = Annotated[Path, typer.Option("--recipe", "-r", help="What to train, TOM
 Input = Annotated[str, typer.Option("--input", "-i", metavar="FILE", help="Events, JSON lines (`.gz` too).")]
 Kafka = Annotated[str, typer.Option("--kafka", metavar="HOST:PORT", help="Read a topic instead of a file.")]
 Topic = Annotated[str, typer.Option("--topic", help="The topic; without it the config's events topic.")]
-Config = Annotated[Path, typer.Option("--config", "-c", help="The config that serves: it says what counts.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The config that serves: it says what counts in events.")
+]
+Form = Annotated[
+    Literal["events", "sequences", "bare", "atomic"],
+    typer.Option(
+        "--format",
+        help="`events`; or item sequences, a user a line, with the user in front or `bare`; or RecBole's "
+        "`atomic` files.",
+    ),
+]
 Items = Annotated[Path | None, typer.Option("--items", help="Items with their attributes, JSON lines.")]
 Until = Annotated[str, typer.Option("--until", help="Learn from events before this instant.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of torch.")]
@@ -34,28 +45,51 @@ def read_data(
     input: str,
     kafka: str,
     topic: str,
-    config: Path,
+    config: Path | None,
     item_ids: Sequence[str],
     contexts: Mapping[str, Sequence[str]],
+    form: str = "events",
 ) -> Sequences:
-    """Fold a file's or a topic's events."""
+    """Fold a file's or a topic's events, or read a file of sequences. Raises UsageError, InputError."""
     if bool(input) == bool(kafka):
         raise UsageError(
             "name either --input or --kafka", remedy="--input events.jsonl, or --kafka HOST:PORT"
         )
-    loaded = load_config(config)
     console = Console(stderr=True)
-    if input:
-        with console.status(f"folding {Path(input).name}"):
-            data = fold_events(input, loaded, item_ids, contexts)
+    if form != "events":
+        data = read_file(input, form)
+    elif config is None:
+        raise UsageError("events need a config", remedy="--config ebbtide.toml: it says what counts")
     else:
-        from models.sources import connect, fold_topic
-
-        topic = topic or loaded.topics.events
-        with console.status(f"folding {topic}"):
-            data = fold_topic(connect(kafka, loaded, topic), topic, loaded, item_ids, contexts)
+        with console.status(f"folding {Path(input).name if input else 'the topic'}"):
+            data = _fold(input, kafka, topic, load_config(config), item_ids, contexts)
     console.print(f"{len(data.item):,} steps of {data.users:,} sequences, {len(data.item_ids):,} items")
     return data
+
+
+def read_file(input: str, form: str) -> Sequences:
+    """Read a file of sequences that were no events."""
+    from models.sequences import read_atomic, read_sequences
+
+    if not input:
+        raise UsageError("a topic holds events", remedy="--input FILE with this --format")
+    return read_atomic(input) if form == "atomic" else read_sequences(input, bare=form == "bare")
+
+
+def _fold(
+    input: str,
+    kafka: str,
+    topic: str,
+    config: LoadedConfig,
+    item_ids: Sequence[str],
+    contexts: Mapping[str, Sequence[str]],
+) -> Sequences:
+    if input:
+        return fold_events(input, config, item_ids, contexts)
+    from models.sources import connect, fold_topic
+
+    topic = topic or config.topics.events
+    return fold_topic(connect(kafka, config, topic), topic, config, item_ids, contexts)
 
 
 def read_events(

@@ -126,7 +126,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Times are in epochs over the users, sizes in floats, lengths in events."""
 
     # the model
-    encoder: Annotated[str, _says("`gru`, `lstm`, `lru`, `cnn`, `transformer` or `hstu`.")] = "gru"
+    encoder: Annotated[
+        Literal["gru", "lstm", "lru", "cnn", "transformer", "hstu"], _says("What reads the events.")
+    ] = "gru"
     encoder_config: Annotated[dict[str, Any], _says("Its own keys (models/encoders).")] = {}
     embedding_size: Annotated[int, _says("Of items and users.", ge=1)] = 64
     similarity: Annotated[Literal["dot", "cosine", "euclid"], _says("Of a user and an item.")] = "dot"

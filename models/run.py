@@ -75,7 +75,7 @@ def environment() -> dict[str, str]:
 
 
 def make_record(
-    data: Sequences, history: list[Epoch], *, source: str, items: Path | None, config: Path
+    data: Sequences, history: list[Epoch], *, source: str, items: Path | None, config: Path | None
 ) -> Record:
     """Return the record of a run. source: a file, whose hash is kept too, or a topic."""
     file = Path(source)
@@ -84,7 +84,7 @@ def make_record(
         input_sha256=data_hash(file) if file.is_file() else "",
         items=items.name if items else None,
         items_sha256=data_hash(items) if items else None,
-        config=config.read_text("utf-8"),
+        config=config.read_text("utf-8") if config else "",
         until_ms=None,
         users=data.users,
         events=len(data.item),

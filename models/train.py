@@ -106,7 +106,12 @@ def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> 
             remedy="hold out users or time to calibrate the hazard",
         )
     torch.manual_seed(recipe.seed)
-    model = Recommender(make_config(data, recipe, described))
+    try:
+        model = Recommender(make_config(data, recipe, described))
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            str(error), place="encoder_config", remedy=f"models/encoders/{recipe.encoder}.py has its keys"
+        ) from error
     sold = count_sales(data)
     with torch.no_grad():
         model.items.own_bias.copy_(torch.from_numpy(log_share(sold)))

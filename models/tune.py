@@ -122,7 +122,7 @@ def tune(
     left = max(0, trials - len(study.trials))
     seconds = None if minutes is None else 60.0 * minutes
     if left:
-        study.optimize(run, left, seconds, catch=(ValueError, FloatingPointError), callbacks=[report])
+        study.optimize(run, left, seconds, catch=(UsageError, FloatingPointError), callbacks=[report])
     if _best(study, sign) is None:
         raise UsageError(
             "no trial came to its end", place=str(folder), remedy="give it more trials or minutes"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from models.recipe_docs import docs_page as recipes_page
 from stream.config_docs import docs_page as config_page
 from stream.core import lifecycle as lc
 from stream.dead_letters import REASONS
@@ -24,6 +25,7 @@ DOCS: Final = ROOT / "docs"
 def pages() -> Iterator[tuple[Path, str]]:
     """Yield each page that is made or has a made block, with the text that it should have."""
     yield DOCS / "config.md", config_page()
+    yield DOCS / "recipes.md", recipes_page()
     yield DOCS / "lifecycle.svg", draw()
     yield DOCS / "metrics.md", metrics_page()
     yield DOCS / "decisions" / "README.md", decisions_page()

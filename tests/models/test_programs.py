@@ -223,6 +223,8 @@ def test_a_tuning_goes_on_where_it_was_and_keeps_to_its_data(place: Workplace) -
         (["validation.by='none'"], "nothing is held out"),
         (["epochs='many'"], "Expected `int`"),
         (["encodr='gru'"], "unknown field `encodr`"),
+        (["encoder='grou'"], "Invalid enum value 'grou'"),
+        (["target_kinds=['sale']"], "no such kind: sale"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(
@@ -266,3 +268,24 @@ def test_a_topic_gives_the_sequences_that_its_file_gives(place: Workplace) -> No
         assert np.array_equal(read.item[one], filed.item[other])
     with pytest.raises(InputError, match="no such topic"):
         fold_topic(broker, "cliks", config)
+
+
+@pytest.mark.parametrize("form", ["sequences", "bare", "atomic"])
+def test_files_of_sequences_train_without_a_config(form: str, tmp_path: Path) -> None:
+    lines = {
+        "sequences": [f"u{n} " + " ".join(f"i{(n + k) % 7}" for k in range(6)) for n in range(20)],
+        "bare": [" ".join(f"i{(n + k) % 7}" for k in range(6)) for n in range(20)],
+        "atomic": ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+        + [f"u{n}\ti{(n + k) % 7}\t3\t{1000 * k}" for n in range(20) for k in range(6)],
+    }[form]
+    (tmp_path / "data.txt").write_text("\n".join(lines))
+    (tmp_path / "recipe.toml").write_text(
+        'embedding_size = 8\nencoder_config = { hidden = 8 }\nepochs = 2\nvalidation = { by = "last" }\n'
+    )
+    given = ("--input", tmp_path / "data.txt", "--format", form, "--threads", 1)
+    fixed = ("fit", "--recipe", tmp_path / "recipe.toml", "--out", tmp_path / "run", *given)
+    ran = CliRunner().invoke(cli.app, [str(word) for word in fixed])
+    assert ran.exit_code == 0, ran.output
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert (record["users"], record["events"]) == (20, 120)
+    assert len(record["history"]) == 2
