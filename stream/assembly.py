@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from stream.broker import Broker, Identity
 from stream.bundle import open_bundle
-from stream.clock import Clock
+from stream.check import refuse_start
+from stream.clock import Clock, SystemClock
 from stream.config import Config
 from stream.flight import Done, Launch, launch_in_a_thread
 from stream.garbage import settled
@@ -67,6 +68,7 @@ def make_worker(
 def run(config: Config) -> None:
     """Run a worker on Kafka until SIGTERM or SIGINT; then finish the batch, commit, and leave."""
     log_to_stderr()
+    refuse_start(config, connect(config), SystemClock())
     registry = CollectorRegistry()
     # At least once the consumer commits, which is the worker's own.
     launch = launch_in_a_thread() if config.worker.guarantee == "exactly-once" else Done

@@ -7,12 +7,20 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
-from stream.broker import Broker
+from stream.broker import Broker, Topic
+from stream.clock import Clock, SystemClock
 from stream.config import Config
-from stream.errors import EbbtideError, Fault
+from stream.errors import BrokerError, EbbtideError, Fault, RetriableError, UsageError
+from stream.group_check import check_group
+from stream.log import log
+from stream.sampling import judge_keys, sample_keys
 from stream.topics import Finding, judge, topic_names
+from stream.upkeep.logs import ask, count_partitions
+
+#: How long a start waits for an answer about its topics; the worker itself waits without a limit.
+START_PATIENCE_S: Final = 10.0
 
 
 def find_faults(
@@ -24,17 +32,69 @@ def find_faults(
         yield "client", [Finding(*fault) for fault in faults]
         return
     yield "client", []
-    admin = open_broker(config).admin()
+    broker = open_broker(config)
     try:
-        found = admin.describe(list(topic_names(config).values()))
+        found = _describe(config, broker)
     except EbbtideError as error:
         remedy = "is it up, and does [kafka.client] say how to connect?"
         yield "broker", [Finding(config.kafka.bootstrap_servers, error.what, error.remedy or remedy)]
         return
-    finally:
-        admin.close()
     yield "broker", []
     yield "topics", list(judge(config, found))
+    events, state = found[config.topics.events], found[config.topics.user_state]
+    if events is not None:
+        clock = SystemClock()
+        yield "keys", list(judge_keys(sample_keys(broker, events.name, events.partitions, clock)))
+        if state is not None:
+            known = min(events.partitions, state.partitions)
+            yield "group", list(check_group(config, broker, known, events.partitions, clock))
+
+
+def refuse_start(config: Config, broker: Broker, clock: Clock) -> None:
+    """Raise UsageError if a worker would lose or misplace state on the topics as they are; warn of the rest.
+
+    What cannot be found out now (the broker is away, or gives no account of its topics) is left to the
+    worker. Keys are looked at before the first commit only: afterwards a start changes nothing about them.
+    """
+    try:
+        found = ask(lambda: _describe(config, broker), clock, patience_s=START_PATIENCE_S)
+        findings = list(judge(config, found))
+        if all(finding.note for finding in findings):
+            findings += _judge_first_keys(config, broker, clock)
+    except BrokerError as error:
+        log.warning("the topics are not checked: %s", error.what)
+        return
+    for place, what, remedy, note in findings:
+        if note:
+            log.warning("%s: %s (%s)", place, what, remedy)
+    if wrong := [finding for finding in findings if not finding.note]:
+        lines = "".join(f"\n  {place}: {what}\n    → {remedy}" for place, what, remedy, _ in wrong)
+        raise UsageError(f"the topics will not do{lines}", remedy="`ebbtide check` looks at everything")
+
+
+def _judge_first_keys(config: Config, broker: Broker, clock: Clock) -> list[Finding]:
+    """Return what is wrong with the keys if nobody has committed yet; only split ones are no note."""
+    topic = config.topics.events
+    partitions = range(count_partitions(broker, topic, clock))
+    source = broker.source()
+    try:
+        committed = ask(lambda: source.committed(partitions), clock, patience_s=1.0)
+    except RetriableError:
+        return []  # somebody's commit is pending, or nobody answers
+    finally:
+        source.close()
+    if any(at is not None for at in committed.values()):
+        return []
+    sample = sample_keys(broker, topic, len(partitions), clock)
+    return [finding._replace(note=not sample.split) for finding in judge_keys(sample)]
+
+
+def _describe(config: Config, broker: Broker) -> dict[str, Topic | None]:
+    admin = broker.admin()
+    try:
+        return admin.describe(list(topic_names(config).values()))
+    finally:
+        admin.close()
 
 
 def _check_bundle(config: Config) -> Iterator[Finding]:

@@ -22,6 +22,9 @@ AFTER_MAX_MS: Final = 3_600_000
 #: What a dead letter is larger than its record by: our headers, and the batch around them.
 DEAD_LETTER_EXTRA_BYTES: Final = 65_536
 
+#: What a group's state is made of: with another cleanup policy it is lost. For others there may be reasons.
+_STATE: Final = ("events", "user_state", "journal")
+
 #: Kafka's default for max.message.bytes.
 MESSAGE_BYTES_DEFAULT: Final = 1_048_588
 
@@ -134,7 +137,8 @@ def _judge_cleanup(shape: Shape, topic: Topic) -> Iterator[Finding]:
         if shape.cleanup == "delete":
             loss = "one record of a key is kept, and the rest dropped"
         what = f"cleanup.policy is {cleanup}: {loss}"
-        yield Finding(topic.name, what, f"set cleanup.policy={shape.cleanup}")
+        remedy = f"set cleanup.policy={shape.cleanup}"
+        yield Finding(topic.name, what, remedy, note=shape.role not in _STATE)
 
 
 def _judge_timestamps(topic: Topic) -> Iterator[Finding]:
@@ -152,17 +156,19 @@ def _judge_room(topic: Topic, events: Topic) -> Iterator[Finding]:
     room, need = _message_bytes(topic), _message_bytes(events)
     if room <= need:
         what = f"max.message.bytes is {room}; a dead letter is larger than its record, of up to {need}"
-        yield Finding(topic.name, what, f"set max.message.bytes={need + DEAD_LETTER_EXTRA_BYTES}")
+        remedy = f"set max.message.bytes={need + DEAD_LETTER_EXTRA_BYTES}, or the first one stops a worker"
+        yield Finding(topic.name, what, remedy, note=True)
 
 
 def _judge_retention(topic: Topic, events: Topic) -> Iterator[Finding]:
     kept, needed = _retention_ms(topic), _retention_ms(events)
     if kept != _FOREVER and (needed == _FOREVER or kept < needed):
         what = f"keeps entries for {kept} ms, less than {events.name} keeps events"
-        yield Finding(topic.name, what, f"set retention.ms={_FOREVER}")
+        yield Finding(topic.name, what, f"set retention.ms={_FOREVER}", note=True)
     size = topic.configs.get("retention.bytes", str(_FOREVER))
     if size != str(_FOREVER):
-        yield Finding(topic.name, f"drops entries beyond {size} bytes", f"set retention.bytes={_FOREVER}")
+        remedy = f"set retention.bytes={_FOREVER}"
+        yield Finding(topic.name, f"drops entries beyond {size} bytes", remedy, note=True)
 
 
 def _retention_ms(topic: Topic) -> int:

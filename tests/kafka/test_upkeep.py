@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -201,3 +203,23 @@ def test_a_group_goes_over_to_more_partitions_and_on(tmp_path: Path) -> None:
     assert new.verify() == [0] * 5
     letters = list(read_letters(new.broker, new.config, Choice(), CLOCK))
     assert len(letters) == 5
+
+
+def test_a_worker_refuses_topics_that_would_lose_state_and_check_says_so_too(tmp_path: Path) -> None:
+    group = make_group(tmp_path, "refused")
+    state = group.config.topics.user_state
+    group.broker.admin().configure(state, {"cleanup.policy": "delete"})
+    for command in ("run", "check"):
+        arguments = [sys.executable, "-m", "stream", command, "--config", str(group.path)]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode != 0
+        assert f"{state}: cleanup.policy is delete" in done.stdout + done.stderr
+        assert "set cleanup.policy=compact" in done.stdout + done.stderr
+    group.broker.admin().configure(state, {"cleanup.policy": "compact"})
+    group.publish(list(clicks(50, 7)))
+    group.work()
+    arguments = [sys.executable, "-m", "stream", "check", "--config", str(group.path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "group    ok" in done.stdout
+    assert "keys     ok" in done.stdout

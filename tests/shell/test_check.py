@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stream import cli, kafka_settings
-from stream.broker import Topic
+from stream.broker import LogRange, Topic
 from stream.commands import options
 from stream.config_load import parse_config
 from stream.config_tables import CLIENT_RESERVED
@@ -37,6 +37,16 @@ class FakeBroker:
 
     def create(self, topics: Sequence[Topic]) -> None:
         self.topics |= {topic.name: topic for topic in topics}
+
+    def ranges(self, topic: str, partitions: Collection[int]) -> dict[int, LogRange]:
+        return {partition: LogRange(0, 0) for partition in partitions}
+
+    def source(self) -> FakeBroker:
+        self.open += 1
+        return self
+
+    def committed(self, partitions: Collection[int]) -> dict[int, None]:
+        return dict.fromkeys(partitions)
 
     def close(self) -> None:
         self.open -= 1
