@@ -184,6 +184,11 @@ class Sink(Protocol):
         """
         ...
 
+    @property
+    def waiting(self) -> int:
+        """How many outputs are produced and not delivered yet."""
+        ...
+
     def flush(self) -> None:
         """Wait until everything is delivered. Raises AbortableError, FencedError."""
         ...

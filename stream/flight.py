@@ -66,18 +66,18 @@ class Flight:
         self.shares = shares
         self.ahead: list[list[Output]] = []
         self._call = call
-        self._waiting = 0
+        self.waiting = 0  # outputs ahead
 
     def add(self, outputs: list[Output]) -> None:
         """Keep outputs for the next transaction."""
         if outputs:
             self.ahead.append(outputs)
-            self._waiting += len(outputs)
+            self.waiting += len(outputs)
 
     @property
     def over(self) -> bool:
         """Whether it is time to land: nothing is left to wait for, or too much waits for it."""
-        return self._call.done() or self._waiting >= AHEAD_OUTPUTS_MAX
+        return self._call.done() or self.waiting >= AHEAD_OUTPUTS_MAX
 
     def land(self) -> None:
         """Wait for the end. Raises AbortableError, FencedError."""

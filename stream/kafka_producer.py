@@ -92,6 +92,11 @@ class KafkaProducer:
         self.call(self.raw.poll, 0.0)
         self.surface()
 
+    @property
+    def waiting(self) -> int:
+        """How many records are queued and not stored yet."""
+        return len(self.raw)
+
     def flush(self, timeout_s: float) -> None:
         """Wait until everything is stored. Raises the first failure, FencedError if it takes too long."""
         left = self.call(self.raw.flush, timeout_s)

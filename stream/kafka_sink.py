@@ -42,6 +42,10 @@ class KafkaSink:
     def produce(self, outputs: Sequence[Output], timestamps_ms: Sequence[int] | None = None) -> None:
         produce_all(self._producer, self._topics, outputs, timestamps_ms)
 
+    @property
+    def waiting(self) -> int:
+        return self._producer.waiting
+
     def flush(self) -> None:
         self._producer.flush(TRANSACTION_CALL_TIMEOUT_S)
 
@@ -103,6 +107,10 @@ class KafkaPlainSink:
 
     def produce(self, outputs: Sequence[Output], timestamps_ms: Sequence[int] | None = None) -> None:
         produce_all(self._producer, self._topics, outputs, timestamps_ms)
+
+    @property
+    def waiting(self) -> int:
+        return self._producer.waiting
 
     def flush(self) -> None:
         self._producer.flush(TRANSACTION_CALL_TIMEOUT_S)

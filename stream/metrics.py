@@ -144,9 +144,9 @@ METRICS: Final = (
     ),
     _gauge(
         "ebbtide_queue_depth",
-        "Messages that wait in the Kafka client: fetched and not polled, produced and not delivered.",
-        "produced stays high: the brokers acknowledge slowly, and back-pressure will pause intake.",
-        queue=("fetched", "produced"),
+        "Outputs that wait: produced and not stored yet; folded ahead while a commit is on its way.",
+        "Either stays high: the brokers acknowledge slowly, and the worker waits for them.",
+        queue=("produced", "ahead"),
     ),
     # What is in memory.
     _gauge(

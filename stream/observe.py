@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -28,6 +29,9 @@ from stream.share import Share
 from stream.watchdog import Watchdog
 from stream.workshop import Workshop
 
+#: How often the users of each state are counted, at most: it looks at every one of them.
+COUNT_EVERY_S: Final = 1.0
+
 
 class Observer:
     """Watches one worker."""
@@ -40,6 +44,8 @@ class Observer:
         self.watchdog = Watchdog(config.worker.stall_after_ms, self.clock)
         self._users_max = config.worker.users_max
         self._listed: set[int] = set()
+        self._away = ""  # what a broker that is away said last
+        self._counted_s = -COUNT_EVERY_S
         self._reasons: tuple[Reason, ...] = (Reason("starting", "no partition is assigned yet"),)
 
     def readiness(self) -> Sequence[Reason]:
@@ -79,6 +85,7 @@ class Observer:
         ages_ms = self.clock.now_ms() - np.array(records.timestamps_ms, np.int64)
         self.metrics.latency(np.maximum(ages_ms, 0) / 1000.0)
         self.watchdog.applied(share.partition, share.next_offset)
+        self._away = ""
 
     def measured(self, shares: Mapping[int, Share], ends: Mapping[int, int]) -> None:
         """Note how far the log reaches beyond what was read, for the partitions in `ends`."""
@@ -86,6 +93,7 @@ class Observer:
             if partition in shares:
                 shares[partition].lag = max(0, end - shares[partition].next_offset)
                 self.watchdog.fetched(partition, end)
+        self._away = ""
 
     def lists(self, workshop: Workshop) -> None:
         """Note how good the lists were: tested by what came next, and how much of the catalogue they show."""
@@ -96,12 +104,17 @@ class Observer:
 
     def committed(self, shares: Mapping[int, Share]) -> None:
         self.metrics.commit("committed")
-        users: Counter[str] = Counter()
-        users_bytes = 0
         for share in shares.values():
             self.watchdog.committed(share.partition, share.committed_offset)
-            if share.phase is not Phase.LIVE:
-                continue
+        now_s = self.clock.monotonic_s()
+        if now_s >= self._counted_s + COUNT_EVERY_S:
+            self._counted_s = now_s
+            self._count([share for share in shares.values() if share.phase is Phase.LIVE])
+
+    def _count(self, shares: Sequence[Share]) -> None:
+        users: Counter[str] = Counter()
+        users_bytes = 0
+        for share in shares:
             table = share.engine.table
             states = np.bincount(table.users.rows.lifecycle[table.slots()], minlength=len(STATES))
             users.update(dict(zip(STATES[1:-1], states[1:-1].tolist(), strict=True)))
@@ -115,6 +128,11 @@ class Observer:
         """Note how long a commit took from its first row until the worker knew that it was done."""
         self.metrics.stage("commit", seconds)
 
+    def queues(self, produced: int, ahead: int) -> None:
+        """Note what waits: outputs that the brokers have not stored, and outputs behind a commit."""
+        self.metrics.queue("produced", produced)
+        self.metrics.queue("ahead", ahead)
+
     def turn(self, shares: Mapping[int, Share]) -> None:
         """Say what is not ready, once a turn."""
         phases = Counter(share.phase.value for share in shares.values())
@@ -124,6 +142,8 @@ class Observer:
             for share in shares.values()
             if share.phase is not Phase.LIVE
         ]
+        if self._away:
+            reasons.append(Reason("broker_away", f"waiting for the broker: {self._away}"))
         if not shares:
             reasons.append(Reason("unassigned", "no partition is assigned"))
         if self.full(shares):
@@ -147,6 +167,9 @@ class Observer:
 
     def broker_away(self, error: EbbtideError) -> None:
         self.metrics.broker_error("retriable")
+        self._away = error.what
+        if not self._reasons:  # a call that is made again and again ends no turn
+            self._reasons = (Reason("broker_away", f"waiting for the broker: {error.what}"),)
         log.warning("waiting for the broker: %s", error.what)
 
     def rebalance(self, kind: str, partitions: Sequence[int]) -> None:

@@ -84,6 +84,10 @@ class MemorySink:
             if self._line.strikes("delivery_failed", "sink.produce"):
                 self._failure = AbortableError("a record could not be stored", place=self._id)
 
+    @property
+    def waiting(self) -> int:
+        return 0  # what is produced is stored
+
     def flush(self) -> None:
         with self._line.call("sink.flush"):
             self._expect("open")
@@ -207,6 +211,10 @@ class MemoryPlainSink:
                 log = self._broker.log(topic.name, output.partition)
                 stamp_ms = now_ms if timestamps_ms is None else topic.stamp(timestamps_ms[i], now_ms)
                 log.append(NO_OWNER, output.key, output.value, stamp_ms, output.headers or None)
+
+    @property
+    def waiting(self) -> int:
+        return 0  # what is produced is stored
 
     def flush(self) -> None:
         with self._line.call("sink.flush"):

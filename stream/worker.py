@@ -17,6 +17,7 @@ from typing import Final
 
 from stream.broker import Broker, CommittedOffset, Sink
 from stream.clock import Clock, SystemClock
+from stream.compaction import Compaction
 from stream.config import Config
 from stream.engine import Slice
 from stream.errors import AbortableError, FencedError, RetriableError, StateError
@@ -72,6 +73,7 @@ class Worker:
         self._flight: Flight | None = None
         self._commit_s = self.clock.monotonic_s()
         self._dead_letters = DeadLetterShare(config)
+        self._compaction = Compaction(workshop)
         self._items: ItemsFeed | None = None
         self._intake = Intake(self.source)
         self._lag_s = self.clock.monotonic_s()
@@ -114,6 +116,7 @@ class Worker:
             self._intake.hold(self.observer.full(self.shares), self._live())
             for records in self._poll():
                 self._apply(records)
+            self._drop_items()
             self._restore()
             self._begin()
             self._advance_idle()
@@ -121,6 +124,7 @@ class Worker:
         except (AbortableError, FencedError) as error:
             self._recover(error)
         self._measure_lag()
+        self.observer.queues(self.sink.waiting, self._flight.waiting if self._flight else 0)
         self.observer.turn(self.shares)
 
     def stop(self) -> None:
@@ -145,8 +149,10 @@ class Worker:
         now_s, live = self.clock.monotonic_s(), self._live()
         if live and now_s >= self._lag_s + LAG_EVERY_S:
             self._lag_s = now_s
-            with suppress(RetriableError):
+            try:
                 self.observer.measured(self.shares, self.source.end_offsets(live))
+            except RetriableError as error:
+                self.observer.broker_away(error)
 
     def _poll(self) -> Sequence[RecordBatch]:
         busy = any(share.phase is not Phase.LIVE and not share.waiting for share in self.shares.values())
@@ -194,6 +200,11 @@ class Worker:
         self.observer.slice(share, part)
         self._dead_letters.note(part.tally, f"{self.source.topic}-{share.partition}")
         (self._flight.add if self._flight else self.transaction.produce)(part.outputs)
+
+    def _drop_items(self) -> None:
+        """Keep the item table bounded: between batches, and while no partition is half restored."""
+        if self._compaction.due and all(share.phase is Phase.LIVE for share in self.shares.values()):
+            self._compaction.run([share.engine for share in self.shares.values()])
 
     def _restore(self) -> None:
         for share in list(self.shares.values()):

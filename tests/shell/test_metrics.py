@@ -38,7 +38,7 @@ def work(metrics: Metrics) -> None:
     metrics.population({"new": 3, "loyal": 4}, users_bytes=17_000)
     metrics.coverage(0.25)
     metrics.ready(True)
-    metrics.queue("fetched", 12)
+    metrics.queue("ahead", 12)
     metrics.commit("committed")
     metrics.rebalance("assigned", 2)
     metrics.broker_error("retriable")
