@@ -29,6 +29,8 @@ from stream.share import Share
 from stream.watchdog import Watchdog
 from stream.workshop import Workshop
 
+#: The reason while a broker does not answer.
+AWAY: Final = "broker_away"
 #: How often the users of each state are counted, at most: it looks at every one of them.
 COUNT_EVERY_S: Final = 1.0
 
@@ -143,7 +145,7 @@ class Observer:
             if share.phase is not Phase.LIVE
         ]
         if self._away:
-            reasons.append(Reason("broker_away", f"waiting for the broker: {self._away}"))
+            reasons.append(self._is_away())
         if not shares:
             reasons.append(Reason("unassigned", "no partition is assigned"))
         if self.full(shares):
@@ -153,6 +155,9 @@ class Observer:
         reasons += [Reason("stalled", sentence) for sentence in self.watchdog.stalled()]
         self._reasons = tuple(reasons)
         self.metrics.ready(not reasons)
+
+    def _is_away(self) -> Reason:
+        return Reason(AWAY, f"waiting for the broker: {self._away}")
 
     def full(self, shares: Mapping[int, Share]) -> bool:
         """Whether the worker holds as many users as it may."""
@@ -168,8 +173,8 @@ class Observer:
     def broker_away(self, error: EbbtideError) -> None:
         self.metrics.broker_error("retriable")
         self._away = error.what
-        if not self._reasons:  # a call that is made again and again ends no turn
-            self._reasons = (Reason("broker_away", f"waiting for the broker: {error.what}"),)
+        others = [reason for reason in self._reasons if reason.reason != AWAY]
+        self._reasons = (self._is_away(), *others)  # at once: a call that is repeated ends no turn
         log.warning("waiting for the broker: %s", error.what)
 
     def rebalance(self, kind: str, partitions: Sequence[int]) -> None:

@@ -25,13 +25,10 @@ from threading import Event, Thread
 from typing import Any
 
 from stream.broker import Publisher
-from stream.clock import SystemClock
 from stream.config import Config
-from stream.errors import EbbtideError, RetriableError
+from stream.errors import RetriableError
 from stream.kafka_broker import KafkaBroker
-from stream.restore import Restore
 from stream.rows import user_rows
-from stream.workshop import Workshop
 from tests.kafka.broker import own_kafka
 from tests.kafka.running import (
     OUTPUTS,
@@ -41,6 +38,7 @@ from tests.kafka.running import (
     fold_partition,
     load,
     read_partition,
+    restored_rows,
     write_config,
 )
 
@@ -250,16 +248,7 @@ def compare(chaos: Chaos, partition: int) -> int:
         if lost or doubled or came.values != wanted:
             print(f"{role}-{partition}: {lost.total()} lost, {doubled.total()} doubled or wrong")
             violations += max(1, lost.total() + doubled.total())
-    workshop = Workshop(config, None)
-    restored = workshop.partition(config.topics.events, partition, undo=True, snapshots=True)
-    restore = Restore(
-        restored, workshop.format, config, broker, broker.source(), SystemClock(), partitions=PARTITIONS
-    )
-    until = time.monotonic() + HEALED_S
-    while not restore.step(10_000):
-        if time.monotonic() > until:
-            raise EbbtideError("the state cannot be restored", place=str(restore.progress))
-    ours = set(user_rows(restored, config, workshop.items))
+    ours = restored_rows(config, broker, partition, PARTITIONS)
     theirs = set(user_rows(clean, config, clean.items))
     if ours != theirs:
         print(f"users of partition {partition}: {len(ours ^ theirs)} rows differ")

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Final
 
 from stream.broker import Broker, Identity
+from stream.clock import SystemClock
 from stream.config import Config
 from stream.config_load import load_config
 from stream.engine import Partition
-from stream.errors import RetriableError
+from stream.errors import EbbtideError, RetriableError
 from stream.kafka_broker import KafkaBroker
 from stream.records import Output, RecordBatch
+from stream.restore import Restore
+from stream.rows import user_rows
 from stream.topics import plan, topic_names
 from stream.workshop import Workshop
 
@@ -26,16 +29,29 @@ OUTPUTS: Final = ("recommendations", "lifecycle", "churn_alerts", "dead_letters"
 DEADLINE_S: Final = 180.0
 
 
-def write_config(folder: Path, servers: str, name: str, **worker: object) -> Path:
-    """Write a config with topics and a group of its own, and return its path."""
-    roles = (*OUTPUTS, "events", "user_state", "journal", "items", "control")
+def write_config(
+    folder: Path,
+    servers: str,
+    name: str,
+    *,
+    events: str | None = None,
+    client: Mapping[str, str] | None = None,
+    **worker: object,
+) -> Path:
+    """Write a config with topics and a group of its own, and return its path.
+
+    events: a topic that several groups read; client: settings of librdkafka.
+    """
+    roles = (*OUTPUTS, "user_state", "journal", "items", "control")
     topics = "\n".join(f'{role} = "{name}-{role.replace("_", "-")}"' for role in roles)
+    topics += f'\nevents = "{events or f"{name}-events"}"'
+    given = "\n".join(f'"{key}" = "{value}"' for key, value in (client or {}).items())
     settings = {"commit_interval_ms": 200, "emit_from": '"earliest"', **worker}
     lines = "\n".join(f"{key} = {value}" for key, value in settings.items())
     path = folder / f"{name}.toml"
     path.write_text(
         '[events]\nkinds = { purchase = "conversion", coupon = "engagement", campaign = "contact" }\n'
-        f'[kafka]\nbootstrap_servers = "{servers}"\ngroup_id = "{name}"\n'
+        f'[kafka]\nbootstrap_servers = "{servers}"\ngroup_id = "{name}"\n[kafka.client]\n{given}\n'
         f"[topics]\n{topics}\n[worker]\n{lines}\n[http]\nport = 0\n"
     )
     return path
@@ -125,6 +141,20 @@ def fold_partition(config: Config, records: RecordBatch) -> tuple[list[Output], 
             outputs += part.outputs
             partition.table.commit()
     return outputs, partition
+
+
+def restored_rows(config: Config, broker: KafkaBroker, partition: int, partitions: int) -> set[bytes]:
+    """Restore a partition as a worker would, and return its users as lines of JSON."""
+    workshop = Workshop(config, None)
+    engine = workshop.partition(config.topics.events, partition, undo=True, snapshots=True)
+    restore = Restore(
+        engine, workshop.format, config, broker, broker.source(), SystemClock(), partitions=partitions
+    )
+    until = time.monotonic() + DEADLINE_S
+    while not restore.step(10_000):
+        if time.monotonic() > until:
+            raise EbbtideError("the state cannot be restored", place=str(restore.progress))
+    return set(user_rows(engine, config, workshop.items))
 
 
 def load(path: Path) -> Config:
