@@ -25,6 +25,7 @@ from stream.items import ItemTable
 from stream.journal import apply_entry
 from stream.replay import open_partition, read_records
 from stream.rows import read_rows
+from stream.shares import Share, listening, share_out
 from stream.wire import (
     CHURN_ALERTS,
     LIFECYCLE,
@@ -81,6 +82,7 @@ class Explanation(msgspec.Struct):
     last_list: Recommendation | None
     left_out: int  # how many events were left out, one at a time
     moved_by: list[Influence]  # those that moved the last list, the most telling first
+    shares: list[Share] = []  # what the scores of the last list are made of
 
     def to_json(self) -> str:
         return msgspec.json.format(msgspec.json.encode(self)).decode()
@@ -124,8 +126,12 @@ class Explainer:
         """Fold the log once for what is, and once more for what would have been."""
         table = self._partition.table
         start = table.savepoint()
-        explanation = self._fold()
+        model = self._partition.model
+        with listening(model) as heard:
+            explanation = self._fold()
         last = explanation.last_list
+        if last is not None and model is not None:
+            explanation.shares = share_out(model, heard, [item.item_id for item in last.items])
         if last is not None:
             table.rollback(start)
             explanation.moved_by = self._leave_out(last, left_out_max, explanation)

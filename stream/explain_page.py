@@ -32,6 +32,9 @@ MEANINGS: Final = {
 #: Where silence leads from each state.
 AFTER: Final = {"at_risk": "dormant", "dormant": "churned", "churned": "forgotten"}
 
+#: What a score is made of (stream/shares.py); a part that is nothing everywhere has no column.
+PARTS: Final = ("history", "context", "prior", "popularity", "reranked")
+
 TRANSITIONS_SHOWN: Final = 10
 INFLUENCES_SHOWN: Final = 10
 ITEMS_SHOWN: Final = 3
@@ -148,9 +151,11 @@ def _list(explanation: Explanation) -> Iterator[RenderableType]:
     assert made is not None
     cause = "an event" if made.trigger == "event" else "silence, a win-back"
     yield _head(f"Last list, at {when(made.event_time)}, by {cause}, policy {made.policy}")
-    table = Table("", "item", "score", box=None)
+    names = [name for name in PARTS if any(abs(getattr(share, name)) > 0 for share in explanation.shares)]
+    table = Table("", "item", "score", *names, box=None)
     for i, item in enumerate(made.items, 1):
-        table.add_row(str(i), item.item_id, f"{item.score:.4f}")
+        parts = [f"{getattr(explanation.shares[i - 1], name):+.4f}" for name in names]
+        table.add_row(str(i), item.item_id, f"{item.score:.4f}", *parts)
     yield _indent(table)
     count = len(explanation.moved_by)
     yield _head(f"What moved it: {count} of the last {explanation.left_out} events, each left out once")

@@ -92,6 +92,11 @@ class Model:
         self.candidates.renumber_items(moved)
 
     @property
+    def reranks(self) -> bool:
+        """Whether the bundle has a network for the best candidates."""
+        return self._reranker is not None
+
+    @property
     def tells_risk(self) -> bool:
         """Whether the bundle has a hazard head."""
         return len(self._bins_ms) > 0

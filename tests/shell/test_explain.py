@@ -186,6 +186,31 @@ def _user_of(line: bytes) -> str | None:
         return None
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"similarity": "cosine"}, {"similarity": "euclid", "encoder": "cnn"}, {"rerank_hidden": 4}],
+    ids=["dot", "cosine", "euclid", "reranked"],
+)
+def test_the_parts_of_a_score_sum_to_it(run: Run, options: dict[str, Any], tmp_path: Path) -> None:
+    bundle = random_bundle(tmp_path / "b", list(KINDS), {}, items=30, **options)
+    config = parse_config({**CONFIG, "policies": {"default": {"k": 5, "popularity": 0.3}}})
+    told = explain_user("ann", str(run.input), config, bundle.path, now_ms=NOW_MS, left_out_max=1)
+    assert told.last_list is not None
+    assert [share.item_id for share in told.shares] == [item.item_id for item in told.last_list.items]
+    for share, item in zip(told.shares, told.last_list.items, strict=True):
+        parts = share.history, share.context, share.prior, share.popularity, share.reranked
+        assert sum(parts) == pytest.approx(item.score, abs=1e-4)
+        row = bundle.item_ids.index(share.item_id)
+        assert share.popularity == pytest.approx(0.3 * bundle.item_prior[row], rel=1e-5)
+        assert (share.reranked != 0.0) == ("rerank_hidden" in options)
+        assert share.history != 0.0
+        assert share.context != 0.0
+    text = io.StringIO()
+    Console(file=text, width=120).print(page(told, config))
+    assert "history" in text.getvalue()
+    assert ("reranked" in text.getvalue()) == ("rerank_hidden" in options)
+
+
 def test_the_most_telling_comes_first(run: Run) -> None:
     weights = [influence.weight for influence in explain(run, "ann").moved_by]
     assert weights == sorted(weights, reverse=True)
