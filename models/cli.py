@@ -19,7 +19,7 @@ from models.judge_run import judge_lists, judge_risks, judge_values
 from models.plots import plot_learning_curve, plot_reliability
 from models.recipe import Recipe, read_recipe
 from models.show import describe, epochs_shown, show_figures, show_quality, show_risk
-from models.train import Described, fit, make_model
+from models.train import Described, count_epochs, fit, make_model
 from models.validate import make_folds, roll_origin
 from stream.cli import Commands
 from stream.errors import UsageError
@@ -82,13 +82,13 @@ def fit_command(
     judged: dict[str, Any] = {}
     if folds or rolling:
         judged = judge_recipe(data, chosen, described, folds, rolling)
-        if chosen.validation.by == "none":
+        if chosen.validation.by == "none" and not chosen.stages:
             chosen = msgspec.structs.replace(chosen, epochs=judged["epochs"])
     checkpoint = runs.checkpoint_of(out, chosen, data)
     if not resume:
-        checkpoint.unlink(missing_ok=True)
+        runs.forget_checkpoints(checkpoint)
     model = make_model(data, chosen, described)
-    with epochs_shown("training", chosen.epochs) as on_epoch:
+    with epochs_shown("training", count_epochs(chosen)) as on_epoch:
         history = fit(model, data, chosen, on_epoch, checkpoint=checkpoint)
     record = runs.make_record(
         data, history, source=input or topic or "the config's events topic", items=items, config=config
@@ -98,7 +98,7 @@ def fit_command(
     )
     runs.save_run(out, model, data, chosen, record)
     plot_learning_curve(out / runs.CURVE, history, out.name)
-    checkpoint.unlink(missing_ok=True)
+    runs.forget_checkpoints(checkpoint)
     typer.echo(f"{out}: {data.users:,} users, {len(data.item):,} events, {record.seconds:.0f} s of training")
 
 

@@ -122,6 +122,18 @@ class Cleaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events_per_day_max: Annotated[int, _says("Who ever has more is taken for a bot; 0: nobody.", ge=0)] = 0
 
 
+class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the training, after the ones before it: other keys, and parts of the model that stay."""
+
+    freeze: Annotated[
+        list[str],
+        _says("Parts that stay as they are: `items`, `enter`, `encoder`, `leave`, `recall`, `hazard`, …"),
+    ] = []
+    set: Annotated[
+        dict[str, Any], _says("Keys of the recipe that are different in it, by their full names.")
+    ] = {}
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Times are in epochs over the users, sizes in floats, lengths in events."""
 
@@ -183,6 +195,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight_decay: Annotated[NotNegative, _says("AdamW's, which is L2.")] = 0.0
     l1: Annotated[NotNegative, _says("Times the sum of all weights' sizes.")] = 0.0
     gradient_norm_max: Annotated[Positive, _says("Longer gradients are cut.")] = 5.0
+    stages: Annotated[list[Stage], _says("Trainings one after the other, as `[[stages]]`; none: one.")] = []
 
 
 def read_recipe(path: Path, settings: list[str]) -> Recipe:
@@ -212,6 +225,14 @@ def to_recipe(tree: dict[str, Any], place: str) -> Recipe:
         return msgspec.convert(tree, Recipe)
     except msgspec.ValidationError as error:
         raise UsageError(str(error), place=place, remedy="docs/recipes.md lists the keys") from error
+
+
+def put(recipe: Recipe, chosen: dict[str, Any], place: str) -> Recipe:
+    """Return the recipe with other values for some keys, given by their full names. Raises UsageError."""
+    tree = msgspec.to_builtins(recipe)
+    for key, value in chosen.items():
+        set_key(tree, key, value)
+    return to_recipe(tree, place)
 
 
 def set_key(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from models.recipe import Recipe
+from models.recipe import Recipe, Stage
 
 _HEAD: Final = """# Recipes
 
@@ -40,7 +40,9 @@ def docs_page() -> str:
             lines.append("\n")
         tables += list(_tables(field.type))
     for table in tables:
-        lines.append(f"## `[{_key_of(table)}]`\n\n{_first_paragraph(table)}\n\n{_HEADER}")
+        key = _key_of(table)
+        heading = f"[[{key}]]" if table is Stage else f"[{key}]"
+        lines.append(f"## `{heading}`\n\n{_first_paragraph(table)}\n\n{_HEADER}")
         lines += [_row(field) for field in msgspec.structs.fields(table)]
         lines.append("\n")
     return "".join(lines).rstrip("\n") + "\n"
@@ -57,8 +59,9 @@ def _last_of_part(name: str) -> bool:
 
 def _tables(annotation: Any) -> Iterator[type]:
     """Yield the structs that a key's value may be."""
-    kind = msgspec.inspect.type_info(annotation)
-    for part in _parts(kind):
+    for part in _parts(msgspec.inspect.type_info(annotation)):
+        if isinstance(part, msgspec.inspect.ListType):
+            part = part.item_type
         if isinstance(part, msgspec.inspect.StructType):
             yield part.cls
 

@@ -102,6 +102,12 @@ def checkpoint_of(folder: Path, recipe: Recipe, data: Sequences) -> Path:
     return folder / f"checkpoint-{digest.hexdigest()[:12]}.pt"
 
 
+def forget_checkpoints(checkpoint: Path) -> None:
+    """Remove the checkpoints of all stages."""
+    for path in checkpoint.parent.glob(f"{checkpoint.stem}*.pt"):
+        path.unlink()
+
+
 def save_run(folder: Path, model: Recommender, data: Sequences, recipe: Recipe, record: Record) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sold = count_sales(data).astype(int).tolist()

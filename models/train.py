@@ -7,7 +7,7 @@ killed goes on from its checkpoint (models/checkpoint.py) to the same model, bit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from models.checkpoint import Epoch, Progress
 from models.dataset import Sequences
 from models.judge import judge, read_silences
 from models.objective import Objective, duration_ms, learnt_items
-from models.recipe import Recipe
+from models.recipe import Recipe, Stage, put
 from models.recommender import Recommender, RecommenderConfig
 from models.repurchase import repurchase_codes
 from models.targets import coming_values, group_events, read_values, shuffle_groups
@@ -53,12 +53,40 @@ def fit(
     split: Split | None = None,
     checkpoint: Path | None = None,
 ) -> list[Epoch]:
-    """Train the model in place, and return how it went, epoch by epoch.
+    """Train the model in place, stage by stage, and return how it went, epoch by epoch.
 
     split: what to learn from and what to judge by, if not as the recipe says. checkpoint: a file to write
-    after each epoch, and to go on from if it is there.
+    after each epoch, and to go on from if it is there; each further stage has one of its own beside it.
     """
     split = split or hold_out(data, recipe.validation, recipe.seed)
+    history: list[Epoch] = []
+    for number, stage in enumerate(recipe.stages or [Stage()]):
+        chosen = put(msgspec.structs.replace(recipe, stages=[]), stage.set, f"stages.{number}")
+        beside = checkpoint and checkpoint.with_suffix(f".{number}.pt") if number else checkpoint
+        before = len(history)
+
+        def note(epoch: Epoch, before: int = before) -> None:
+            on_epoch(msgspec.structs.replace(epoch, number=before + epoch.number))
+
+        epochs = fit_stage(model, split, chosen, stage.freeze, note, beside)
+        history += [msgspec.structs.replace(e, number=before + e.number) for e in epochs]
+    return history
+
+
+def count_epochs(recipe: Recipe) -> int:
+    """Return how many epochs the stages have together, at most."""
+    return sum(stage.set.get("epochs", recipe.epochs) for stage in recipe.stages or [Stage()])
+
+
+def fit_stage(
+    model: Recommender,
+    split: Split,
+    recipe: Recipe,
+    freeze: list[str],
+    on_epoch: Callable[[Epoch], None],
+    checkpoint: Path | None,
+) -> list[Epoch]:
+    """Train all but the frozen parts of the model."""
     learn, everything = split.learn, np.ones(len(split.learn.item), np.bool_)
     learnt = learnt_items(learn, recipe.sold_min)
     asked = Objective(learn, recipe, learnt, everything, split.learn_until_ms)
@@ -67,7 +95,7 @@ def fit(
         held = Objective(split.judged, recipe, learnt, split.wanted, split.judge_until_ms)
     groups, users = group_events(learn), np.arange(learn.users)
     steps = recipe.epochs * count_batches(learn.users, recipe.users_per_batch)
-    optimizer, schedule = make_optimizer(model, recipe, steps)
+    optimizer, schedule = make_optimizer(model, recipe, steps, freeze)
     progress = Progress(model, optimizer, schedule, recipe.validation, checkpoint)
     while progress.epoch < recipe.epochs and not progress.stale:
         number, started, losses = progress.epoch + 1, time.monotonic(), []
@@ -166,9 +194,13 @@ def measure_values(data: Sequences, recipe: Recipe) -> tuple[float, float]:
 
 
 def make_optimizer(
-    model: Recommender, recipe: Recipe, steps: int
+    model: Recommender, recipe: Recipe, steps: int, freeze: Sequence[str] = ()
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Return AdamW with rates of their own for items and biases, and the schedule of all three."""
+    parts = dict(model.named_children())
+    if unknown := sorted(set(freeze) - set(parts)):
+        raise UsageError(f"no such part of the model: {', '.join(unknown)}", place="stages.freeze")
+    kept = {id(p) for name in freeze for p in parts[name].parameters()}
     own = {id(model.items.own_bias): "bias"} | {
         id(p): "items" for p in model.items.parameters() if p is not model.items.own_bias
     }
@@ -181,7 +213,7 @@ def make_optimizer(
     for name, rate in rates.items():
         chosen = [p for p in model.parameters() if own.get(id(p), "rest") == name]
         for parameter in chosen:
-            parameter.requires_grad_(rate > 0)
+            parameter.requires_grad_(rate > 0 and id(parameter) not in kept)
         if rate > 0:
             groups.append({"params": chosen, "lr": rate})
     optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)

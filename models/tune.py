@@ -26,7 +26,7 @@ import optuna
 
 from models.checkpoint import Epoch
 from models.dataset import Sequences
-from models.recipe import Recipe, set_key, to_recipe
+from models.recipe import Recipe, put
 from models.train import Described, fit, make_model
 from models.validate import hold_out
 from stream.errors import UsageError
@@ -131,7 +131,7 @@ def tune(
         name: json.loads(value) if isinstance(value, str) else value
         for name, value in study.best_params.items()
     }
-    return Found(put(base, chosen), sign * study.best_value, len(study.trials), chosen)
+    return Found(put(base, chosen, "the space"), sign * study.best_value, len(study.trials), chosen)
 
 
 def open_study(data: Sequences, base: Recipe, space: Space, folder: Path) -> optuna.Study:
@@ -166,14 +166,7 @@ def vary(base: Recipe, space: Space, trial: optuna.Trial) -> Recipe:
             chosen[key] = trial.suggest_int(key, choice.low, choice.high, step=step, log=choice.log)
         else:
             chosen[key] = trial.suggest_float(key, choice.low, choice.high, step=choice.step, log=choice.log)
-    return put(base, chosen)
-
-
-def put(base: Recipe, chosen: dict[str, Any]) -> Recipe:
-    tree = msgspec.to_builtins(base)
-    for key, value in chosen.items():
-        set_key(tree, key, value)
-    return to_recipe(tree, "the space")
+    return put(base, chosen, "the space")
 
 
 def _check(base: Recipe, space: Space) -> None:

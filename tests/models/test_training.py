@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from models.checkpoint import Epoch
 from models.dataset import Sequences
 from models.judge import judge, read_silences, read_values
 from models.objective import Objective, learnt_items
 from models.recipe import Recipe
 from models.recommender import Recommender
-from models.train import fit, make_model
+from models.train import count_epochs, fit, make_model
 from models.validate import hold_out
 from stream.errors import UsageError
 from tests.models.clicks import fold_clicks
@@ -144,9 +145,51 @@ def comes_daily(data: Sequences) -> Any:
     return data.per_event(np.array([int(user.split("-")[1]) % 2 == 0 for user in data.user]))
 
 
-PLAIN = recipe(**HELD, epochs=6, dropout=0.2, hazard={}, next_item={"kind": "sampled"}, augment={"mask": 0.1})
+STAGES: list[dict[str, Any]] = [
+    {"set": {"next_item.weight": 0.0, "epochs": 4}},
+    {"set": {"hazard.weight": 0.0, "epochs": 3}, "freeze": ["encoder", "enter", "hazard", "items"]},
+]
 
-#: A process that is killed by the system in the middle of its fourth epoch's report.
+
+def test_a_stage_keeps_what_is_frozen_and_learns_the_rest(data: Sequences) -> None:
+    chosen = recipe(
+        **HELD | {"hazard": {"calibrate": False}, "stages": STAGES, "weight_decay": 0.1, "l1": 1e-4}
+    )
+    model = make_model(data, chosen, None)
+    seen: list[dict[str, Any]] = []
+
+    def look(epoch: Epoch) -> None:
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+
+    history = fit(model, data, chosen, look)
+    assert [epoch.number for epoch in history] == list(range(1, 8))
+    assert count_epochs(chosen) == 7
+    assert history[3].held["hazard"] < history[0].held["hazard"]
+    assert history[6].held["next_item"] < history[4].held["next_item"]
+    end = model.state_dict()
+    best = min(range(4), key=lambda i: history[i].held["loss"])
+    for name, value in seen[best].items():
+        frozen = name.startswith(("encoder.", "enter.", "hazard.", "items."))
+        assert torch.equal(value, end[name]) == frozen, name
+
+
+def test_a_part_that_is_none_cannot_be_frozen(data: Sequences) -> None:
+    chosen = recipe(stages=[{"freeze": ["encodr"]}])
+    with pytest.raises(UsageError, match="no such part of the model: encodr"):
+        fit(make_model(data, chosen, None), data, chosen)
+
+
+PLAIN = recipe(
+    **HELD,
+    epochs=6,
+    dropout=0.2,
+    hazard={},
+    next_item={"kind": "sampled"},
+    augment={"mask": 0.1},
+    stages=[{"set": {"epochs": 3}}, {"set": {"epochs": 3, "hazard.weight": 0.0}, "freeze": ["hazard"]}],
+)
+
+#: A process that is killed by the system in the middle of its fifth epoch's report, in the second stage.
 DIES = """
 import os, signal, sys
 from pathlib import Path
@@ -158,7 +201,7 @@ torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 data = fold_clicks(folder)
 def die(epoch):
-    if epoch.number == 4:
+    if epoch.number == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 fit(make_model(data, PLAIN, None), data, PLAIN, die, checkpoint=folder / "c.pt")
 """
@@ -172,7 +215,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_model(tmp_path: Path) -> None
     history = fit(whole, data, PLAIN)
     seen: list[int] = []
     again = fit(resumed, data, PLAIN, lambda epoch: seen.append(epoch.number), checkpoint=tmp_path / "c.pt")
-    assert seen == [5, 6]
+    assert seen == [6]
     assert [(epoch.loss, epoch.held) for epoch in again] == [(epoch.loss, epoch.held) for epoch in history]
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
