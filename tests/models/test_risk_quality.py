@@ -1,0 +1,98 @@
+"""What is said of a churn head, against a plain reading of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.risk_quality import (
+    allowed_by_rhythm,
+    area_under_curve,
+    ask,
+    average_precision,
+    lead_time,
+    reliability,
+    with_interval,
+)
+from models.targets import Silences, find_silences, latest_times
+from stream.config_load import parse_config
+from tests.models.test_targets import sequences
+
+DAY = 86_400_000
+KINDS = {"events": {"kinds": {"view": "engagement"}}}
+
+
+def naive_auc(score: np.ndarray, positive: np.ndarray) -> float:
+    pairs = [(a, b) for a in score[positive] for b in score[~positive]]
+    return float(np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs]))
+
+
+def test_the_area_is_the_share_of_pairs_in_order_ties_counting_half() -> None:
+    random = np.random.default_rng(0)
+    score = random.integers(0, 6, 60).astype(np.float64)
+    positive = random.random(60) < 0.4
+    assert area_under_curve(score, positive) == pytest.approx(naive_auc(score, positive))
+    weight = random.integers(0, 4, 60).astype(np.float64)
+    repeated = np.repeat(np.arange(60), weight.astype(int))
+    expected = naive_auc(score[repeated], positive[repeated])
+    assert area_under_curve(score, positive, weight) == pytest.approx(expected)
+    assert np.isnan(area_under_curve(score, np.ones(60, np.bool_)))
+
+
+def test_average_precision_of_a_ranking_by_hand() -> None:
+    score = np.array([0.9, 0.8, 0.7, 0.6])
+    assert average_precision(score, np.array([True, False, True, False])) == pytest.approx((1 + 2 / 3) / 2)
+    tied = average_precision(np.ones(4), np.array([True, False, False, False]))
+    assert tied == 0.25  # no better than the base rate, whatever the order of the file
+
+
+def test_an_interval_resamples_users_and_not_questions() -> None:
+    random = np.random.default_rng(1)
+    whose = np.repeat(np.arange(12), 50)
+    positive = np.repeat(random.random(12) < 0.5, 50)
+    score = np.repeat(random.random(12), 50) + positive * 0.3
+    value, low, high = with_interval(score, positive, whose)
+    assert low <= value <= high
+    assert high - low > 0.1  # 600 questions, but of twelve users only
+
+
+def test_everyone_who_is_there_is_asked_about_once() -> None:
+    data = sequences([(0, 0, 1), (5, 0, 1)], [(2, 0, 1), (40, 0, 1)], [(30, 0, 1)])
+    silences, latest = find_silences(data, 100), latest_times(data)
+    asked = ask(silences, latest, 10, 20)
+    assert asked.event.tolist() == [1, 2]
+    assert asked.silent_ms.tolist() == [5, 8]
+    assert asked.stayed_away.tolist() == [True, True]  # until 30 nobody came
+    assert ask(silences, latest, 10, 31).stayed_away.tolist() == [True, False]  # until 41 one did
+
+
+def test_reliability_parts_the_risks_into_equal_bins() -> None:
+    risk = np.linspace(0, 1, 100)
+    bins = reliability(risk, risk > 0.5)
+    assert [count for _, _, count in bins] == [10] * 10
+    assert bins[0][1] == 0.0
+    assert bins[-1][1] == 1.0
+
+
+def test_lead_time_counts_calls_that_came_true_and_those_in_vain() -> None:
+    days = np.array([3, 8, 20, 20, 12, 2]) * DAY
+    censored = np.array([False, False, False, True, True, True])
+    silences = Silences(days, censored, np.ones(6, np.bool_))
+    after = np.array([5, 5, 5, 16, 5, 5]) * DAY
+    lead = lead_time(silences, np.ones(6, np.bool_), after, 15 * DAY)
+    # Known are 3 and 8 (came back), 20 and the censored 20 (both dormant at 15); 12 and 2 are not decided.
+    assert (lead.silences, lead.dormant) == (4, 2)
+    assert lead.found == 0.5
+    assert lead.lead_days == 10.0
+    assert lead.wrong == 0.5  # of the calls at 5 days: one of 8 days came back, one of 20 did not
+
+
+def test_the_rhythm_is_that_of_the_engine() -> None:
+    config = parse_config(KINDS)
+    days = [0, 2, 4, 4.1, 9]
+    data = sequences([(int(day * DAY), 0, 1) for day in days])
+    gaps = [2 * DAY, 2 * DAY, int(4.9 * DAY)]
+    means = [np.mean(gaps[:2]), np.mean(gaps)]
+    default, low = config.lifecycle.at_risk_default_ms, config.lifecycle.at_risk_min_ms
+    expected = [default, default, max(low, 4 * means[0]), max(low, 4 * means[0]), max(low, 4 * means[1])]
+    assert allowed_by_rhythm(data, config) == pytest.approx(expected, abs=2)
