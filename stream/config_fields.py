@@ -195,7 +195,7 @@ WORKER: Final = Section("worker", "How a worker works, and the limits of what it
         "Between two commits. What a reader sees is behind by about twice this."),
     Key("batch_records_max", Whole(1, 100_000), 4_096, "Records that are applied in one go."),
     Key("snapshot_rows_max", Whole(1, 1_000_000), 10_000,
-        "Users' rows that one commit writes to user-state; the rest waits for the next."),
+        "Users' rows that a worker writes to user-state in a second, and at most in a commit."),
     Key("timers_max", Whole(1, 1_000_000), 10_000,
         "Deadlines that are worked off in one go; a commit may fall in between."),
     Key("users_max", Whole(1, 1_000_000_000), 2_000_000,

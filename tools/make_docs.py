@@ -17,6 +17,7 @@ from stream.core import lifecycle as lc
 from stream.dead_letters import REASONS
 from stream.metrics import METRICS, Metric
 from tools.draw_lifecycle import draw
+from tools.draw_protocol import draw as draw_protocol
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCS: Final = ROOT / "docs"
@@ -27,6 +28,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield DOCS / "config.md", config_page()
     yield DOCS / "recipes.md", recipes_page()
     yield DOCS / "lifecycle.svg", draw()
+    yield DOCS / "protocol.svg", draw_protocol()
     yield DOCS / "metrics.md", metrics_page()
     yield DOCS / "decisions" / "README.md", decisions_page()
     lifecycle = (DOCS / "lifecycle.md").read_text()
