@@ -54,7 +54,7 @@ def write_kept(
 
 @kernel
 def find_kept(users: Users, applied: int, slots: Ints, held: Ints) -> int:
-    """Write the live slots that do not hold record or entry `applied`, and what each kept; return the count."""
+    """Write the live slots that lack record or entry `applied`, and what each kept; return the count."""
     n = 0
     for slot in range(users.counts[0].slots):
         row = users.rows[slot]
