@@ -1,0 +1,170 @@
+"""Full ranking: where the right item stands among all items, for whatever can score them.
+
+Each user is one position: what is known of him, and the item that came next. Every item of the catalogue
+competes (sampled negatives order models wrongly: Krichene and Rendle, 2020). Items that the user had before
+compete too, or are taken out: data sets without repeats are published with them taken out, so both are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models import metrics
+from models.batches import pad_batch, whole
+from models.dataset import Sequences
+from models.recommender import Recommender
+from models.sequences import without_last
+
+Ints = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+
+#: Users that are scored together.
+_USERS: Final = 128
+
+
+class Scorer(Protocol):
+    def scores(self, known: Sequences, users: Ints) -> Scores:
+        """Return scores [B, I] of all items after what is known of the users."""
+        ...
+
+
+class Asked(NamedTuple):
+    """U users of whom something is known, and the item [U] that came next."""
+
+    known: Sequences
+    answer: npt.NDArray[np.int32]
+
+
+class Ranked(NamedTuple):
+    """Where the right items stood [U], and the lists [U, K] that were made."""
+
+    rank: npt.NDArray[np.float64]
+    rank_unseen: npt.NDArray[np.float64]  # among items that the user had not had
+    lists: Ints  # of unseen items if `unseen`, else of all
+    unseen: bool
+
+    @property
+    def chosen(self) -> npt.NDArray[np.float64]:
+        return self.rank_unseen if self.unseen else self.rank
+
+
+def ask_last(data: Sequences, back: int = 0) -> Asked:
+    """Ask for each user's last item, or for one that lies `back` events before it: leave-one-out.
+
+    A user with too short a sequence is left out.
+    """
+    shown = without_last(data, back) if back else data
+    known = without_last(shown)
+    lengths = dict(zip(shown.user, np.diff(shown.start).tolist(), strict=True))
+    last = dict(zip(shown.user, (shown.start[1:] - 1).tolist(), strict=True))
+    answer = np.array([last[user] for user in known.user if lengths[user] > 1], np.int64)
+    return Asked(known, shown.item[answer])
+
+
+def rank(scorer: Scorer, asked: Asked, *, unseen: bool, places: int = metrics.PLACES) -> Ranked:
+    """Rank all items for each user. unseen: what the lists are made of."""
+    ranks, ranks_unseen, lists = [], [], []
+    for first in range(0, asked.known.users, _USERS):
+        users = np.arange(first, min(first + _USERS, asked.known.users))
+        scores = torch.from_numpy(scorer.scores(asked.known, users))
+        answer = torch.from_numpy(asked.answer[users].astype(np.int64))
+        ranks.append(_places(scores, answer))
+        own = scores.gather(1, answer[:, None])
+        row, item = _had(asked.known, users)
+        scores[row, item] = -torch.inf
+        hidden = scores.scatter(1, answer[:, None], own)  # a repeat that is right was asked for all the same
+        ranks_unseen.append(_places(hidden, answer))
+        if not unseen:
+            scores = torch.from_numpy(scorer.scores(asked.known, users)) if len(row) else scores
+        lists.append(scores.topk(min(places, scores.shape[1]), 1).indices)
+    return Ranked(torch.cat(ranks).numpy(), torch.cat(ranks_unseen).numpy(), torch.cat(lists).numpy(), unseen)
+
+
+def _places(scores: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+    """Return how many items stand before the answer [B]; of its equals half do."""
+    own = scores.gather(1, answer[:, None])
+    above, equal = (scores > own).sum(1), (scores == own).sum(1) - 1
+    return above.double() + 0.5 * equal.double()
+
+
+def _had(known: Sequences, users: Ints) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return row and item of all that the users had, but for events without an item."""
+    batch = whole(known, users)
+    length = batch.stop - batch.start
+    row = np.repeat(np.arange(len(users)), length)
+    item = known.item[batch.start[0] : batch.stop[-1]].astype(np.int64)
+    return torch.from_numpy(row[item >= 0]), torch.from_numpy(item[item >= 0])
+
+
+class ModelScorer:
+    """A trained recommender: the logarithms of its probabilities."""
+
+    def __init__(self, model: Recommender, length_max: int = 0) -> None:
+        self._model, self._length_max = model.eval(), length_max
+        with torch.no_grad():
+            self._vectors, self._bias = model.items()
+
+    @torch.no_grad()
+    def scores(self, known: Sequences, users: Ints) -> Scores:
+        batch = whole(known, users, self._length_max)
+        columns = known.column(self._model.config.step_features)
+        item, features = pad_batch(known, batch, columns)
+        user = self._model(self._vectors[item], features)
+        last = torch.from_numpy(batch.stop - batch.start - 1)
+        query = user[torch.arange(len(users)), last]
+        logits = query @ self._vectors[:-1].T + self._bias
+        scores: Scores = logits.log_softmax(1).numpy()
+        return scores
+
+
+class Blend:
+    """The mean of two scorers' probabilities, Σ w_k p_k; each gives logarithms."""
+
+    def __init__(self, parts: Sequence[Scorer], weights: Sequence[float]) -> None:
+        self.parts, self.weights = list(parts), list(weights)
+
+    def scores(self, known: Sequences, users: Ints) -> Scores:
+        total = None
+        for part, weight in zip(self.parts, self.weights, strict=True):
+            if weight:
+                one = np.float32(weight) * np.exp(part.scores(known, users))
+                total = one if total is None else total + one
+        assert total is not None, "a blend needs a part that weighs something"
+        logs: Scores = np.log(total + np.float32(1e-30))
+        return logs
+
+
+def choose_weight(
+    first: Scorer, second: Scorer, asked: Asked, *, unseen: bool, weights: Sequence[float]
+) -> tuple[float, dict[float, float]]:
+    """Return the weight of `second` beside `first` with the best NDCG@10 on those asked, and all NDCGs."""
+    found = {}
+    for weight in weights:
+        ranked = rank(Blend([first, second], [1.0 - weight, weight]), asked, unseen=unseen)
+        found[weight] = float(metrics.ndcg(ranked.chosen).mean())
+    return max(found, key=lambda weight: found[weight]), found
+
+
+def summarise(ranked: Ranked, items: int, sold: npt.NDArray[Any]) -> dict[str, float]:
+    """Return all measures of the lists: K = 5 and 10 of the unseen or of all items, as was ranked."""
+    rank_, lists = ranked.chosen, ranked.lists
+    return {
+        "hr5": float(metrics.hit_rate(rank_, 5).mean()),
+        "ndcg5": float(metrics.ndcg(rank_, 5).mean()),
+        "hr10": float(metrics.hit_rate(rank_).mean()),
+        "ndcg10": float(metrics.ndcg(rank_).mean()),
+        "mrr": float(metrics.reciprocal_rank(rank_).mean()),
+        "precision10": float(metrics.precision(rank_).mean()),
+        "hr10_all": float(metrics.hit_rate(ranked.rank).mean()),
+        "ndcg10_all": float(metrics.ndcg(ranked.rank).mean()),
+        "hr10_unseen": float(metrics.hit_rate(ranked.rank_unseen).mean()),
+        "ndcg10_unseen": float(metrics.ndcg(ranked.rank_unseen).mean()),
+        "coverage": metrics.coverage(lists, items),
+        "gini": metrics.gini(lists, items),
+        "novelty": metrics.novelty(lists, sold),
+    }
