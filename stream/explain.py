@@ -205,12 +205,17 @@ class Explainer:
         found = []
         done = 0
         for j in candidates:
-            for _ in self._walk(done, watermarks, j):
-                pass
+            self._hush(self._walk(done, watermarks, j))
             done = j
             savepoint = table.savepoint()
+            without = self._log.watermarks(without=j)
+            if trigger is None:
+                rest = self._walk(j + 1, without, stop, without=j)
+            else:  # nobody reads the lists before the one that is compared
+                self._hush(self._walk(j + 1, without, trigger, without=j))
+                rest = self._walk(trigger, without, stop)
             other = None
-            for part in self._walk(j + 1, self._log.watermarks(without=j), stop, without=j):
+            for part in rest:
                 for output in part.outputs:
                     if output.topic == RECOMMENDATIONS:
                         made = _decode_list(output.value)
@@ -219,6 +224,15 @@ class Explainer:
             table.rollback(savepoint)
             found.append(compare(own[j], last, other))
         return sorted((influence for influence in found if influence.moved), key=_weight, reverse=True)
+
+    def _hush(self, slices: Iterator[Slice]) -> None:
+        """Apply without making lists or outputs: they change nothing in the table."""
+        self._partition.quiet = True
+        try:
+            for _ in slices:
+                pass
+        finally:
+            self._partition.quiet = False
 
 
 def compare(record: OwnRecord, last: Recommendation, other: Recommendation | None) -> Influence:
