@@ -38,6 +38,7 @@ from tests.kafka.running import (
     fold_partition,
     load,
     read_partition,
+    readiness,
     restored_rows,
     write_config,
 )
@@ -181,9 +182,11 @@ class Chaos:
                 if all(c is not None and c.offset >= ends[p] for p, c in committed.items()):
                     source.close()
                     return ends
-            except RetriableError:
-                pass
+            except RetriableError as error:
+                committed = error
             time.sleep(0.5)
+        for worker in self.workers:
+            print(f"worker {worker.process.pid}, {worker.log.name}: {readiness(worker) or 'ready'}")
         raise AssertionError(f"lag does not reach 0: {committed}, the log ends at {ends}")
 
     def close(self) -> None:
@@ -200,7 +203,7 @@ def run(seed: int, minutes: float) -> int:
             return _run(chaos, seed, minutes)
         except BaseException:
             for log in sorted(Path(folder).glob("worker-*.log")):
-                print(f"--- {log.name}\n{log.read_text()[-1500:]}")
+                print(f"--- {log.name}\n{log.read_text()[-6000:]}")
             raise
         finally:
             chaos.close()

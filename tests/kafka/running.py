@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -155,6 +159,21 @@ def restored_rows(config: Config, broker: KafkaBroker, partition: int, partition
         if time.monotonic() > until:
             raise EbbtideError("the state cannot be restored", place=str(restore.progress))
     return set(user_rows(engine, config, workshop.items))
+
+
+def readiness(worker: Process) -> dict[str, str]:
+    """Return why a worker is not ready, by /readyz: word and sentence; "silent" while nobody answers."""
+    found = re.search(r"metrics and health on (\S+)", worker.log.read_text())
+    if found is None:
+        return {"silent": ""}
+    try:
+        with urllib.request.urlopen(f"{found[1]}/readyz", timeout=5.0) as answer:
+            body = answer.read()
+    except urllib.error.HTTPError as error:
+        body = error.read()
+    except OSError:
+        return {"silent": ""}
+    return {reason["reason"]: reason["detail"] for reason in json.loads(body)["reasons"]}
 
 
 def load(path: Path) -> Config:

@@ -22,11 +22,13 @@ from stream.errors import UsageError
 from stream.kafka_broker import KafkaBroker
 from stream.partitioner import misplaced, partition_of
 from stream.snapshot import ROW_KEY
+from stream.upkeep.command import erase
 from stream.upkeep.copying import copy_identity
 from stream.upkeep.letters import Choice, read_letters
 from stream.upkeep.letters_replay import Sent, job_identity, replay_letters
 from stream.upkeep.rekey import rekey
 from stream.upkeep.repartition import repartition
+from stream.upkeep.user import Looker
 from stream.upkeep.verify import verify_group
 from tests.kafka.broker import shared_kafka
 from tests.kafka.running import (
@@ -223,3 +225,31 @@ def test_a_worker_refuses_topics_that_would_lose_state_and_check_says_so_too(tmp
     assert done.returncode == 0, done.stdout + done.stderr
     assert "group    ok" in done.stdout
     assert "keys     ok" in done.stdout
+
+
+def test_an_erased_user_is_gone_and_stays_gone_through_a_restart(tmp_path: Path) -> None:
+    group = make_group(tmp_path, "erased")
+    group.publish(list(clicks(200, 8)))
+    group.work()
+    look = Looker(group.config, connect(group.config), USERS[0], CLOCK).look()
+    assert look.notes == []
+    assert look.explanation.user is not None
+    erase(group.broker, group.config, USERS[0], CLOCK)
+    with running(group.path, tmp_path / "erased.log"):
+        until = time.monotonic() + 60.0
+        while not journal(group, look.partition) and time.monotonic() < until:
+            time.sleep(0.2)
+    (entry,) = journal(group, look.partition)
+    assert b'"entry":"erase"' in entry
+    group.publish([(USERS[1], b"no event")])
+    group.work()
+    assert journal(group, look.partition) == [entry]
+    shown = Looker(group.config, connect(group.config), USERS[0], CLOCK).look()
+    assert shown.explanation.user is None
+    assert shown.explanation.transitions == look.explanation.transitions
+    assert group.verify() == [0, 0, 0]
+
+
+def journal(group: Group, partition: int) -> list[bytes]:
+    batch = read_partition(group.broker, group.config.topics.journal, partition)
+    return [value or b"" for value in batch.values]
