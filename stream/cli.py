@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from stream.commands.check import check
+from stream.commands.control import control
 from stream.commands.demo import demo
 from stream.commands.dlq import dlq
 from stream.commands.explain import explain
@@ -109,6 +110,7 @@ app.command(rich_help_panel=LOOK)(explain)
 app.command(rich_help_panel=LOOK)(user)
 app.command(rich_help_panel=LOOK)(verify)
 app.add_typer(dlq, name="dlq", rich_help_panel=MEND)
+app.add_typer(control, name="control", rich_help_panel=MEND)
 app.command(rich_help_panel=MEND)(rekey)
 app.command(rich_help_panel=MEND)(repartition)
 app.command(rich_help_panel=LOOK)(schema)

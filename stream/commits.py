@@ -92,6 +92,7 @@ class Commit(Struct, frozen=True, kw_only=True):
     live: bool = False  # the last event's time lay close to its record's timestamp
     silent: bool = False  # the storm that the commit cuts short is that of a record from before emit_from
     begun: int | None = None  # where on the log the fold began with no users; None if rows were moved here
+    control: int = 0  # commands of the control topic before this offset were obeyed
 
 
 class _Version(Struct):
@@ -179,6 +180,7 @@ class Standing(NamedTuple):
     changes: tuple[Entry, ...] = ()  # of the terms, to take effect before the first record
     silent: bool = False  # see `Commit`
     begun: int | None = None  # see `Commit`
+    control: int = 0  # see `Commit`
     #: Whether the group knows of the last commit. At least once its record may be all that there is of it.
     known: bool = True
 
@@ -191,6 +193,7 @@ class _Prepared(NamedTuple):
     entries: int  # journal entries that the commit writes
     terms: Terms
     silent: bool
+    control: int
 
 
 class Commits:
@@ -211,6 +214,8 @@ class Commits:
         self._floor = standing.points[0]
         self._standing = standing  # as of the last commit
         self._terms = standing.terms
+        #: Commands of the control topic before this offset are obeyed, and need not be looked at again.
+        self.control = standing.control
         self._written: list[Entry] = []  # entries that no commit holds
         self._committed, self._ringing = int(partition.table.clock[0].applied), partition.ringing
         self._prepared: _Prepared | None = None
@@ -219,6 +224,11 @@ class Commits:
     def n(self) -> int:
         """Number of the last commit."""
         return self._standing.n
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the events topic has."""
+        return self._terms.partitions
 
     @property
     def floor(self) -> Point:
@@ -258,7 +268,12 @@ class Commits:
         since = self._snapshot.take(rows_max)
         self._history.note(here)
         prepared = _Prepared(
-            here, self._history.find(since), len(self._written), self._terms, self._is_silent(here)
+            here,
+            self._history.find(since),
+            len(self._written),
+            self._terms,
+            self._is_silent(here),
+            self.control,
         )
         outputs = [
             write_entry(msgspec.structs.replace(entry, n=entries + i), partition.partition)
@@ -273,7 +288,7 @@ class Commits:
         """The transaction is committed."""
         self._snapshot.confirm()
         assert self._prepared is not None
-        (here, floor, entries, terms, silent), self._prepared = self._prepared, None
+        (here, floor, entries, terms, silent, control), self._prepared = self._prepared, None
         standing, written = self._standing, self._written[:entries]
         self._standing = standing._replace(
             offset=here.offset,
@@ -282,6 +297,7 @@ class Commits:
             terms=terms,
             changes=tuple(change for change in standing.changes if change not in written),
             silent=silent,
+            control=control,
         )
         self._written = self._written[entries:]
         self._floor = floor
@@ -293,6 +309,7 @@ class Commits:
         self._snapshot.cancel()
         self._history.back_to(self._committed, ringing=self._ringing)
         self._terms, self._written, self._prepared = self._standing.terms, [], None
+        self.control = self._standing.control
 
     def _record(self, prepared: _Prepared) -> Output:
         model, here = self._partition.model, prepared.here
@@ -308,6 +325,7 @@ class Commits:
             live=self._partition.last_event_live,
             silent=prepared.silent,
             begun=self._standing.begun,
+            control=prepared.control,
         )
         return Output(
             USER_STATE, self._partition.partition, COMMIT_KEY, _encode(record), [("schema", SCHEMA)]

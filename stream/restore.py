@@ -115,6 +115,7 @@ class Restore:
             self._changes(commit),
             commit.silent,
             commit.begun,
+            commit.control,
             committed is not None and self._number(committed) == commit.n,
         )
 

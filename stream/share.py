@@ -11,13 +11,16 @@ from typing import Final
 
 from stream import idle, journal
 from stream.broker import Broker, CommittedOffset, Source
+from stream.catch_up import find_slot
 from stream.clock import Clock
 from stream.commits import Commits
 from stream.config import Config
 from stream.core.forget import forget_until
 from stream.core.table import Savepoint
+from stream.core.users import NO_SLOT
 from stream.engine import Slice
 from stream.errors import InvariantError, RetriableError, StateError
+from stream.partitioner import partition_of
 from stream.phases import Act, Happening, Passage, Phase
 from stream.records import Output, RecordBatch
 from stream.restore import Restore
@@ -177,6 +180,27 @@ class Share:
         for part in self._note(self._live.apply(journal.Idle(self.next_offset, watermark))):
             self._idle.alerted(part.tally.alerts["opened"], now_ms)
             yield part
+
+    @property
+    def obeyed(self) -> int | None:
+        """The offset of the control topic up to which commands are obeyed; None while it is not live."""
+        return self._commits.control if self._commits and self.phase is Phase.LIVE else None
+
+    def pass_command(self, offset: int) -> None:
+        """Commands of the control topic before this offset need not be looked at again."""
+        if self._commits is not None:
+            self._commits.control = max(self._commits.control, offset)
+
+    def answers_for(self, user_id: str) -> bool:
+        """Whether the user's row is here, or would be if there was one."""
+        user = user_id.encode()
+        here = partition_of(user, self._live.partitions) == self.partition
+        return here or find_slot(self.engine, user) != NO_SLOT
+
+    def erase(self, user_id: str) -> Iterator[Slice]:
+        """Remove a user before the next record, by an entry of the journal."""
+        yield from self.begin()
+        yield from self._note(self._live.apply(journal.Erase(self.next_offset, user_id)))
 
     def _is_read_to_its_end(self, source: Source) -> bool:
         """Ask anew where the log ends. A log may end with markers, which the position has moved over."""

@@ -19,8 +19,10 @@ from stream.broker import Broker, CommittedOffset, Sink
 from stream.clock import Clock, SystemClock
 from stream.compaction import Compaction
 from stream.config import Config
+from stream.control import ControlFeed
 from stream.engine import Slice
 from stream.errors import AbortableError, FencedError, RetriableError, StateError
+from stream.fencing import Losses
 from stream.flight import Done, Flight, Launch
 from stream.intake import DeadLetterShare, Intake
 from stream.items_feed import ItemsFeed
@@ -70,11 +72,13 @@ class Worker:
         self.sink: Sink = broker.sink()
         self.transaction = Transaction(self.sink, self.clock)
         self._launch = launch
+        self._losses = Losses(f"group {config.kafka.group_id}")
         self._flight: Flight | None = None
         self._commit_s = self.clock.monotonic_s()
         self._dead_letters = DeadLetterShare(config)
         self._compaction = Compaction(workshop)
         self._items: ItemsFeed | None = None
+        self._control = ControlFeed(broker, config.topics.control, self.clock)
         self._intake = Intake(self.source)
         self._lag_s = self.clock.monotonic_s()
         self._stopping = False
@@ -108,6 +112,7 @@ class Worker:
         self.sink.destroy()
         if self._items is not None:
             self._items.close()
+        self._control.close()
 
     def turn(self) -> None:
         """Go once around: whatever is to be read, restored, noticed and committed."""
@@ -119,6 +124,7 @@ class Worker:
             self._drop_items()
             self._restore()
             self._begin()
+            self._obey()
             self._advance_idle()
             self._commit_if_due()
         except (AbortableError, FencedError) as error:
@@ -222,6 +228,12 @@ class Worker:
                     self.source.seek(share.partition, share.next_offset)
                 if restored and not self._intake.paused:
                     self.source.resume([share.partition])
+
+    def _obey(self) -> None:
+        """Carry out what the control topic commands, each partition for its own users."""
+        with suppress(RetriableError):  # it is looked at again soon
+            for share, parts in self._control.poll(self.shares):
+                self._take(share, parts)
 
     def _advance_idle(self) -> None:
         """Let event time pass in partitions that are silent, if a deadline would fall due."""
@@ -327,6 +339,7 @@ class Worker:
     def _start_over(self, error: FencedError) -> None:
         """Never use a fenced or timed-out producer again: a new one, and every partition restored."""
         log.warning("producer lost, restoring all partitions: %s", error.what)
+        self._losses.note(error, self.clock.monotonic_s())
         self.observer.fenced()
         self.sink.destroy()
         self.sink = self.broker.sink()

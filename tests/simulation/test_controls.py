@@ -13,9 +13,9 @@ from tests.simulation.world import run_seed
 CAUGHT_BY = {
     "restore-offsets-but-not-rows": 1,
     "outputs-outside-the-transaction": 4,
-    "commit-on-lost": 90,
-    "skip-fencing": 19,
-    "read-user-state-to-its-end": 126,
+    "commit-on-lost": 17,
+    "skip-fencing": 14,
+    "read-user-state-to-its-end": 131,
     "rows-without-through": 4,
 }
 

@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 
 from stream import assembly, cli
 from stream.check import find_faults, refuse_start
-from stream.errors import StateError, UsageError
+from stream.errors import FencedError, StateError, UsageError
+from stream.fencing import LOSSES_MAX, Losses
 from stream.group_check import check_group
 from stream.sampling import judge_keys, sample_keys
 from stream.topics import Finding
+from stream.worker import Worker
 from tests.upkeep.rig import SETTINGS, Rig
 from tests.upkeep.test_repartition import grow, worker_of
 
@@ -206,3 +208,29 @@ def test_an_offset_that_somebody_else_set_is_found(rig: Rig) -> None:
     group._committed["events", 1] = group._committed["events", 1]._replace(metadata="by hand")
     (finding,) = group_findings(rig)
     assert "not committed by ebbtide" in finding.what
+
+
+def test_two_workers_with_one_transactional_id_do_not_fence_each_other_for_ever(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EBBTIDE_INSTANCE", "the-same")
+    workers = [rig.start(), rig.start()]
+    with pytest.raises(StateError, match="EBBTIDE_INSTANCE of its own"):
+        quarrel(rig, workers)
+
+
+def quarrel(rig: Rig, workers: list[Worker]) -> None:
+    for _ in range(2_000):
+        rig.publish(3)
+        for worker in workers:
+            worker.turn()
+            rig.clock.advance(50.0)
+
+
+def test_producers_that_are_lost_now_and_then_stop_nobody() -> None:
+    losses = Losses("group g")
+    for minute in range(100):
+        for _ in range(LOSSES_MAX - 1):
+            losses.note(FencedError("timed out"), 60.0 * minute)
+    with pytest.raises(StateError):
+        losses.note(FencedError("timed out"), 60.0 * 99 + 1.0)
