@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.dataset import Sequences
+from models.metrics import Bin, brier, pr_auc, reliability
 from models.targets import Silences, latest_times
 from stream.config import Config
 from stream.core.risk import risk_of_silence, silence_at_risk
@@ -29,7 +30,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-RELIABILITY_BINS: Final = 10
 RESAMPLES: Final = 200
 
 
@@ -49,7 +49,7 @@ class RiskQuality(NamedTuple):
     pr_auc_recency: float
     brier: float
     brier_base_rate: float
-    reliability: list[tuple[float, float, int]]  # mean risk, share that stayed away, questions
+    reliability: list[Bin]
 
 
 def ask(silences: Silences, latest_ms: Ints, origin_ms: int, horizon_ms: int) -> Questions:
@@ -80,9 +80,9 @@ def judge_risk(
         base_rate=base,
         auc=with_interval(risk, away, whose),
         auc_recency=with_interval(silent.astype(np.float64), away, whose),
-        pr_auc=average_precision(risk, away),
-        pr_auc_recency=average_precision(silent.astype(np.float64), away),
-        brier=float(((risk - away) ** 2).mean()),
+        pr_auc=pr_auc(risk, away),
+        pr_auc_recency=pr_auc(silent.astype(np.float64), away),
+        brier=brier(risk, away),
         brier_base_rate=base * (1 - base),
         reliability=reliability(risk, away),
     )
@@ -99,16 +99,6 @@ def area_under_curve(score: Floats, positive: Bools, weight: Floats | None = Non
     return float((of_positive * (below + 0.5 * of_negative)).sum() / pairs) if pairs else float("nan")
 
 
-def average_precision(score: Floats, positive: Bools) -> float:
-    """Return Σ (recall_n − recall_{n−1}) · precision_n, equal scores taken at once."""
-    _, place = np.unique(-score, return_inverse=True)
-    of_positive, of_all = np.bincount(place, positive), np.bincount(place)
-    found = np.cumsum(of_positive)
-    if not len(found) or not found[-1]:
-        return float("nan")
-    return float((of_positive / found[-1] * found / np.cumsum(of_all)).sum())
-
-
 def with_interval(score: Floats, positive: Bools, whose: Ints) -> tuple[float, float, float]:
     """Return the AUC and a 95 % percentile bootstrap over users, whose questions resemble each other."""
     users = int(whose.max(initial=-1)) + 1
@@ -117,13 +107,6 @@ def with_interval(score: Floats, positive: Bools, whose: Ints) -> tuple[float, f
     found = [area_under_curve(score, positive, draw[whose].astype(np.float64)) for draw in draws]
     low, high = np.nanpercentile(found, (2.5, 97.5))
     return area_under_curve(score, positive), float(low), float(high)
-
-
-def reliability(risk: Floats, away: Bools) -> list[tuple[float, float, int]]:
-    """Return mean risk, share of positives and size of bins with equally many questions."""
-    order = np.argsort(risk, kind="stable")
-    parts = [part for part in np.array_split(order, RELIABILITY_BINS) if len(part)]
-    return [(float(risk[part].mean()), float(away[part].mean()), len(part)) for part in parts]
 
 
 class LeadTime(NamedTuple):

@@ -9,9 +9,7 @@ from models.risk_quality import (
     allowed_by_rhythm,
     area_under_curve,
     ask,
-    average_precision,
     lead_time,
-    reliability,
     with_interval,
 )
 from models.targets import Silences, find_silences, latest_times
@@ -39,13 +37,6 @@ def test_the_area_is_the_share_of_pairs_in_order_ties_counting_half() -> None:
     assert np.isnan(area_under_curve(score, np.ones(60, np.bool_)))
 
 
-def test_average_precision_of_a_ranking_by_hand() -> None:
-    score = np.array([0.9, 0.8, 0.7, 0.6])
-    assert average_precision(score, np.array([True, False, True, False])) == pytest.approx((1 + 2 / 3) / 2)
-    tied = average_precision(np.ones(4), np.array([True, False, False, False]))
-    assert tied == 0.25  # no better than the base rate, whatever the order of the file
-
-
 def test_an_interval_resamples_users_and_not_questions() -> None:
     random = np.random.default_rng(1)
     whose = np.repeat(np.arange(12), 50)
@@ -64,14 +55,6 @@ def test_everyone_who_is_there_is_asked_about_once() -> None:
     assert asked.silent_ms.tolist() == [5, 8]
     assert asked.stayed_away.tolist() == [True, True]  # until 30 nobody came
     assert ask(silences, latest, 10, 31).stayed_away.tolist() == [True, False]  # until 41 one did
-
-
-def test_reliability_parts_the_risks_into_equal_bins() -> None:
-    risk = np.linspace(0, 1, 100)
-    bins = reliability(risk, risk > 0.5)
-    assert [count for _, _, count in bins] == [10] * 10
-    assert bins[0][1] == 0.0
-    assert bins[-1][1] == 1.0
 
 
 def test_lead_time_counts_calls_that_came_true_and_those_in_vain() -> None:
