@@ -15,9 +15,10 @@ from models import run as runs
 from models.clean import clean
 from models.crossvalidate import cross_validate, summarize
 from models.dataset import Sequences
-from models.judge_run import judge_lists, judge_risks, judge_values
+from models.judge_run import judge_last, judge_lists, judge_risks, judge_values
 from models.plots import plot_learning_curve, plot_reliability
 from models.recipe import Recipe, read_recipe
+from models.sequences import without_last
 from models.show import describe, epochs_shown, show_figures, show_quality, show_risk
 from models.train import Described, count_epochs, fit, make_model
 from models.validate import make_folds, roll_origin
@@ -61,6 +62,9 @@ def fit_command(
         int, typer.Option("--folds", min=0, help="First judge the recipe on k folds of users.")
     ] = 0,
     rolling: Annotated[int, typer.Option("--rolling", min=0, help="First judge it on k spans of time.")] = 0,
+    last: Annotated[
+        bool, typer.Option("--last", help="Leave everyone's last event out, for `evaluate --last`.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from where a killed run was.")] = False,
     threads: options.Threads = 2,
 ) -> None:
@@ -76,6 +80,7 @@ def fit_command(
     everything = options.read_data(input, kafka, topic, config, list(catalogue), chosen.contexts, format)
     until_ms = options.read_time(until, "--until") if until else None
     data, dropped = clean(everything if until_ms is None else everything.before(until_ms), chosen.cleaning)
+    data = without_last(data) if last else data
     for rule, count in dropped.items():
         typer.echo(f"cleaning, {rule}: {count:,} events dropped", err=True)
     described = runs.describe(data.item_ids, catalogue, chosen)
@@ -94,7 +99,11 @@ def fit_command(
         data, history, source=input or topic or "the config's events topic", items=items, config=config
     )
     record = msgspec.structs.replace(
-        record, until_ms=until_ms, dropped=dropped, metrics={"cross_validation": judged} if judged else {}
+        record,
+        until_ms=until_ms,
+        last_left_out=last,
+        dropped=dropped,
+        metrics={"cross_validation": judged} if judged else {},
     )
     runs.save_run(out, model, data, chosen, record)
     plot_learning_curve(out / runs.CURVE, history, out.name)
@@ -141,9 +150,11 @@ def judge_recipe(
 @app.command("evaluate")
 def evaluate_command(
     run: Annotated[Path, typer.Argument(help="A run folder that `fit` wrote.")],
-    config: Annotated[Path, typer.Option("--config", "-c", help="The config that serves.")],
-    start: Annotated[str, typer.Option("--from", help="Judge what came from this instant on.")],
+    config: options.Config = None,
+    start: Annotated[str, typer.Option("--from", help="Judge what came from this instant on.")] = "",
+    last: Annotated[bool, typer.Option("--last", help="Judge everyone's last event: leave-one-out.")] = False,
     input: options.Input = "",
+    format: options.Form = "events",
     kafka: options.Kafka = "",
     topic: options.Topic = "",
     threads: options.Threads = 2,
@@ -151,11 +162,20 @@ def evaluate_command(
     """Judge the model on what came after its training: lists, risks and values, whichever it has.
 
     Lists: each basket against the list that stood before it; nothing is excluded, and every item competes; in
-    all, and by the user's lifecycle state. Risks: who stays away. Values: MAE and RMSE. The figures go into
-    the run's record, and from there into the bundle's manifest.
+    all, and by the user's lifecycle state. Risks: who stays away. Values: MAE and RMSE. With --last instead:
+    where everyone's last item stands among all items, and among those that the user had not had. The figures
+    go into the run's record, and from there into the bundle's manifest.
     """
     torch.set_num_threads(threads)
     loaded = runs.load_run(run)
+    if last:
+        data = options.read_data(input, kafka, topic, config, loaded.item_ids, loaded.recipe.contexts, format)
+        rows = judge_last(loaded, data)
+        runs.add_metrics(run, {"leave_one_out": rows})
+        show_figures("everyone's last item, ranked among all", rows)
+        return
+    if not start or config is None:
+        raise UsageError("--from and --config, or --last", remedy="say what is to be judged")
     from_ms = options.read_time(start, "--from")
     if loaded.record.until_ms is None or from_ms < loaded.record.until_ms:
         raise UsageError(

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.baselines import Popularity
+from models.clean import clean
 from models.dataset import Sequences
 from models.evaluate import StateQuality, evaluate_baskets
 from models.judge import read_silences, read_values
 from models.objective import Objective, duration_ms, learnt_items
+from models.ranking import ModelScorer, Scorer, ask_last, rank, summarise
 from models.risk_quality import (
     LeadTime,
     RiskQuality,
@@ -107,6 +110,33 @@ def judge_values(run: Run, data: Sequences, from_ms: int) -> dict[str, dict[str,
     true, said = true[later], said[later]
     mean = np.full(len(true), run.model.config.value_mean)
     return {name: _errors(guess, true) for name, guess in (("value head", said), ("mean in training", mean))}
+
+
+def judge_last(run: Run, data: Sequences) -> dict[str, dict[str, Any]]:
+    """Rank everyone's last item among all, and among those that the user had not had, beside popularity.
+
+    Raises UsageError if the run learnt from these events, or the data are not those of the run.
+    """
+    if not run.record.last_left_out:
+        raise UsageError("the model was trained on everyone's last event", remedy="fit with --last")
+    data = clean(data, run.recipe.cleaning)[0]
+    asked = ask_last(data)
+    if data.item_ids != run.item_ids or asked.known.fingerprint() != run.record.fingerprint:
+        raise UsageError("these are not the data of the run", remedy="give the file that it was trained on")
+    rows: dict[str, dict[str, Any]] = {}
+    scorers: dict[str, Scorer] = {
+        run.recipe.encoder: ModelScorer(run.model, run.recipe.length_max),
+        "popularity": Popularity(asked.known),
+    }
+    for name, scorer in scorers.items():
+        for unseen, words in ((False, "all items"), (True, "unseen only")):
+            ranked = rank(scorer, asked, unseen=unseen)
+            found = summarise(ranked, len(data.item_ids), np.array(run.sold))
+            chosen = ("hr5", "ndcg5", "hr10", "ndcg10", "mrr", "coverage", "gini", "novelty")
+            rows[f"{name}, {words}"] = {"users": len(asked.answer)} | {
+                key: round(float(found[key]), 5) for key in chosen
+            }
+    return rows
 
 
 def ask_everything(run: Run, data: Sequences) -> Objective:

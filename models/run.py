@@ -48,6 +48,7 @@ class Record(msgspec.Struct, frozen=True):
     metrics: dict[str, Any] = {}
     fingerprint: str = ""  # of the sequences that were trained on
     dropped: dict[str, int] = {}  # events, by rule of cleaning
+    last_left_out: bool = False  # everyone's last event was not learnt from
     history: list[Epoch] = []
 
 

@@ -283,9 +283,24 @@ def test_files_of_sequences_train_without_a_config(form: str, tmp_path: Path) ->
         'embedding_size = 8\nencoder_config = { hidden = 8 }\nepochs = 2\nvalidation = { by = "last" }\n'
     )
     given = ("--input", tmp_path / "data.txt", "--format", form, "--threads", 1)
-    fixed = ("fit", "--recipe", tmp_path / "recipe.toml", "--out", tmp_path / "run", *given)
-    ran = CliRunner().invoke(cli.app, [str(word) for word in fixed])
+
+    def run(*words: Any) -> Any:
+        return CliRunner().invoke(cli.app, [str(word) for word in [*words, *given]])
+
+    fixed = ("fit", "--recipe", tmp_path / "recipe.toml", "--out", tmp_path / "run")
+    ran = run(*fixed)
     assert ran.exit_code == 0, ran.output
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert (record["users"], record["events"]) == (20, 120)
     assert len(record["history"]) == 2
+    refused = run("evaluate", tmp_path / "run", "--last")
+    assert refused.exit_code == 2
+    assert "trained on everyone's last event" in refused.output
+    ran = run(*fixed, "--last", "--set", "epochs=40", "--set", "learning_rate=0.03")
+    assert ran.exit_code == 0, ran.output
+    ran = run("evaluate", tmp_path / "run", "--last")
+    assert ran.exit_code == 0, ran.output
+    found = json.loads((tmp_path / "run" / "record.json").read_text())["metrics"]["leave_one_out"]
+    assert found["gru, all items"]["users"] == 20
+    assert found["gru, all items"]["ndcg5"] > found["popularity, all items"]["ndcg5"] + 0.2
+    assert found["gru, unseen only"]["hr5"] == 1.0  # of seven items five were had
