@@ -16,7 +16,10 @@ from typer.testing import CliRunner
 from stream import cli
 from stream.errors import BrokerError, EbbtideError, InvariantError, UsageError
 
-COMMANDS = ("demo", "init", "replay", "check", "topics", "run", "explain", "schema")
+COMMANDS = (
+    "demo", "init", "replay", "check", "topics", "run", "explain", "user", "verify", "schema",
+    "dlq", "control", "rekey", "repartition",
+)  # fmt: skip
 
 #: What serving needs and `--help` does not. Importing these takes seconds on a busy machine.
 HEAVY = ("numba", "onnxruntime", "numpy", "confluent_kafka", "torch", "faust")

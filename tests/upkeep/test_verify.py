@@ -82,6 +82,23 @@ def test_lists_are_compared_item_by_item(bundle: Bundle) -> None:
     assert verify(rig)[lists[0].partition].unscored == 1
 
 
+def test_lists_of_an_earlier_bundle_are_there_and_not_scored(bundle: Bundle, tmp_path: Path) -> None:
+    kinds, items = tuple(SETTINGS["events"]["kinds"]), [f"item-{i}" for i in range(40)]
+    rig = Rig(bundle=bundle)
+    rig.publish(100)
+    rig.work()
+    newer = random_bundle(tmp_path / "newer", kinds, items=items, seed=9)
+    rig.bundle, rig.config = newer, Rig(bundle=newer).config
+    rig.publish(100)
+    rig.work()
+    reports = verify(rig)
+    assert_equal(reports)
+    assert 0 < sum(report.unscored for report in reports) < sum(report.outputs for report in reports)
+    rig.config = Rig(bundle=bundle).config
+    with pytest.raises(UsageError, match="bundle that the workers run with"):
+        verify(rig)
+
+
 def rested() -> Rig:
     """A group that saw some users come and then nothing for days: time went on by the journal."""
     rig = Rig(time={"idle_after": "30s", "lateness_max": "90d"})
