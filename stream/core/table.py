@@ -187,11 +187,11 @@ class UserTable:
     def _recent(self) -> Iterator[tuple[Any, Any]]:
         """Yield recent items and which places hold one: of live users, and of copies of them; in pieces."""
         counts = self.users.counts[0]
-        copies = self._views(self.undo.memory, {"recent": self._layout["recent"]})["recent"]
-        for rows, recent, size in (
-            (self.users.rows, self.users.recent, int(counts.slots)),
-            (self.undo.rows, copies, int(counts.undo)),
-        ):
+        columns: list[tuple[Any, Any, int]] = [(self.users.rows, self.users.recent, int(counts.slots))]
+        if counts.undo:  # before the first copy there is no memory to look into
+            copies = self._views(self.undo.memory, {"recent": self._layout["recent"]})["recent"]
+            columns.append((self.undo.rows, copies, int(counts.undo)))
+        for rows, recent, size in columns:
             for start in range(0, size, _PIECE_ROWS):
                 piece = slice(start, min(start + _PIECE_ROWS, size))
                 held = np.minimum(rows.recent_count[piece], RECENT_ITEMS) * rows.live[piece]

@@ -83,6 +83,7 @@ class Options(NamedTuple):
     oracle_batch: int  # records that the oracle folds at a time
     watched: bool  # with the observer and metrics of production
     ahead: bool  # workers fold on while a commit is on its way
+    spare_items: int  # items that are kept although nobody remembers them
 
     @property
     def exactly_once(self) -> bool:
@@ -128,6 +129,7 @@ def draw(seed: int) -> Options:
         oracle_batch=chance.choice((1, 7, 32, 32)),
         watched=chance.random() < 0.1,
         ahead=chance.random() < 0.6,
+        spare_items=chance.choice((0, 2, 1_000_000)),
     )
     if options.model == "":
         options.quirks.pop("poison", None)

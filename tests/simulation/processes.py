@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from stream.broker import CommittedOffset, GroupToken, Identity, Sink
 from stream.clock import VirtualClock
 from stream.codec import Decoder
+from stream.compaction import Compaction
 from stream.config import Config
 from stream.flight import Done, Launch
 from stream.items import ItemTable
@@ -252,14 +253,11 @@ class Process:
         launch: Launch = Done
         if options.ahead and options.exactly_once:
             launch = lambda call: Errand(call, street.choose)  # noqa: E731
+        workshop = TinyWorkshop(config, bool(options.model))
         self.worker = Worker(
-            config,
-            self.client,
-            TinyWorkshop(config, bool(options.model)),
-            clock=broker.clock,
-            observer=observer,
-            launch=launch,
+            config, self.client, workshop, clock=broker.clock, observer=observer, launch=launch
         )
+        self.worker._compaction = Compaction(workshop, options.spare_items)
         self.worker.start()
 
     @property

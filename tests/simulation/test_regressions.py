@@ -18,6 +18,7 @@ from stream.commits import (
     read_commit,
     write_metadata,
 )
+from stream.compaction import Compaction
 from stream.config_load import parse_config
 from stream.phases import Phase
 from stream.records import RecordBatch
@@ -118,3 +119,13 @@ def test_a_restore_that_was_overtaken_begins_anew_instead_of_stopping_the_worker
             sleeper.turn()
     assert not answers
     assert sleeper.shares[0].phase is Phase.LIVE
+
+
+def test_items_are_dropped_beside_a_partition_that_nobody_has_touched() -> None:
+    """Found by seed 4: a table without a copy to undo has no memory that could be looked into."""
+    workshop = TinyWorkshop(parse_config({}), model=False)
+    partitions = [workshop.partition("events", p, undo=True, snapshots=True) for p in range(2)]
+    for _ in partitions[0].apply(batch(("a", 0, "apple"), ("b", 0, "bread"))):
+        pass
+    Compaction(workshop, spare=0).run(partitions)
+    assert sorted(workshop.items.names) == ["apple", "bread"]

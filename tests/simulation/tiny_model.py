@@ -36,8 +36,8 @@ class TinyModel:
     catalogue: int | None = None
     state_size = STATE
 
-    #: Metrics ask for the number of candidates.
-    candidates = SimpleNamespace(scorer=SimpleNamespace(items=len(KNOWN)))
+    #: Metrics ask for the number of candidates, and whoever drops items for those that may be listed.
+    candidates = SimpleNamespace(scorer=SimpleNamespace(items=len(KNOWN)), listed=np.arange(len(KNOWN)))
     tells_risk = True
 
     def __init__(self, config: Config) -> None:
@@ -47,6 +47,9 @@ class TinyModel:
         self.horizon_ms = config.lifecycle.horizon_ms
         self._item = np.linspace(-1.0, 1.0, len(KNOWN), dtype=np.float32)
         self._item[KNOWN.index(POISON_ITEM)] = np.nan
+
+    def renumber_items(self, moved: Ints) -> None:
+        """It knows the bundle's items only, and those stay where they are."""
 
     def step(self, state: Floats, item: Ints, features: Floats) -> Floats:
         known = np.where(item < len(KNOWN), self._item[item % len(KNOWN)], np.float32(0.25))
