@@ -77,38 +77,42 @@ def fit_command(
     torch.set_num_threads(threads)
     chosen = choose(recipe, set, seed)
     catalogue = options.read_catalogue(items)
-    everything = options.read_data(input, kafka, topic, config, list(catalogue), chosen.contexts, format)
-    until_ms = options.read_time(until, "--until") if until else None
-    data, dropped = clean(everything if until_ms is None else everything.before(until_ms), chosen.cleaning)
-    data = without_last(data) if last else data
-    for rule, count in dropped.items():
-        typer.echo(f"cleaning, {rule}: {count:,} events dropped", err=True)
+    data = options.read_data(input, kafka, topic, config, list(catalogue), chosen.contexts, format)
+    data, until_ms, dropped = cut_to_size(data, chosen, until, last)
     described = runs.describe(data.item_ids, catalogue, chosen)
     judged: dict[str, Any] = {}
     if folds or rolling:
-        judged = judge_recipe(data, chosen, described, folds, rolling)
-        if chosen.validation.by == "none" and not chosen.stages:
-            chosen = msgspec.structs.replace(chosen, epochs=judged["epochs"])
-    checkpoint = runs.checkpoint_of(out, chosen, data)
-    if not resume:
-        runs.forget_checkpoints(checkpoint)
+        judged, chosen = judge_recipe(data, chosen, described, folds, rolling)
+    checkpoint = runs.checkpoint_of(out, chosen, data, resume=resume)
     model = make_model(data, chosen, described)
     with epochs_shown("training", count_epochs(chosen)) as on_epoch:
         history = fit(model, data, chosen, on_epoch, checkpoint=checkpoint)
     record = runs.make_record(
-        data, history, source=input or topic or "the config's events topic", items=items, config=config
-    )
-    record = msgspec.structs.replace(
-        record,
+        data,
+        history,
+        source=input or topic or "the config's events topic",
+        items=items,
+        config=config,
         until_ms=until_ms,
         last_left_out=last,
         dropped=dropped,
         metrics={"cross_validation": judged} if judged else {},
     )
     runs.save_run(out, model, data, chosen, record)
-    plot_learning_curve(out / runs.CURVE, history, out.name)
     runs.forget_checkpoints(checkpoint)
+    plot_learning_curve(out / runs.CURVE, history, out.name)
     typer.echo(f"{out}: {data.users:,} users, {len(data.item):,} events, {record.seconds:.0f} s of training")
+
+
+def cut_to_size(
+    data: Sequences, recipe: Recipe, until: str, last: bool
+) -> tuple[Sequences, int | None, dict[str, int]]:
+    """Return what is learnt from, until when it goes, and how many events each rule of cleaning dropped."""
+    until_ms = options.read_time(until, "--until") if until else None
+    data, dropped = clean(data if until_ms is None else data.before(until_ms), recipe.cleaning)
+    for rule, count in dropped.items():
+        typer.echo(f"cleaning, {rule}: {count:,} events dropped", err=True)
+    return without_last(data) if last else data, until_ms, dropped
 
 
 def choose(path: Path, settings: list[str] | None, seed: int | None) -> Recipe:
@@ -118,8 +122,11 @@ def choose(path: Path, settings: list[str] | None, seed: int | None) -> Recipe:
 
 def judge_recipe(
     data: Sequences, recipe: Recipe, described: Described | None, folds: int, rolling: int
-) -> dict[str, Any]:
-    """Cross-validate the recipe, show how it did, and return the figures for the record."""
+) -> tuple[dict[str, Any], Recipe]:
+    """Cross-validate the recipe, show how it did, and return the figures for the record.
+
+    And the recipe, which trains for as long as was best unless it finds that out by itself.
+    """
     if folds and rolling:
         raise UsageError("--folds and --rolling", remedy="name one of them")
     if folds == 1:
@@ -144,7 +151,9 @@ def judge_recipe(
         show_figures(title, rows)
     for name, figure in summary["figures"].items():
         typer.echo(f"{name}: {figure['mean']:.4f} ± {figure['sd']:.4f}")
-    return summary
+    if recipe.validation.by == "none" and not recipe.stages:
+        recipe = msgspec.structs.replace(recipe, epochs=summary["epochs"])
+    return summary, recipe
 
 
 @app.command("evaluate")

@@ -76,9 +76,16 @@ def environment() -> dict[str, str]:
 
 
 def make_record(
-    data: Sequences, history: list[Epoch], *, source: str, items: Path | None, config: Path | None
+    data: Sequences,
+    history: list[Epoch],
+    *,
+    source: str,
+    items: Path | None,
+    config: Path | None,
+    until_ms: int | None,
+    **more: Any,
 ) -> Record:
-    """Return the record of a run. source: a file, whose hash is kept too, or a topic."""
+    """Return the record of a run. source: a file, whose hash is kept, or a topic. more: further fields."""
     file = Path(source)
     return Record(
         input=file.name,
@@ -86,7 +93,7 @@ def make_record(
         items=items.name if items else None,
         items_sha256=data_hash(items) if items else None,
         config=config.read_text("utf-8") if config else "",
-        until_ms=None,
+        until_ms=until_ms,
         users=data.users,
         events=len(data.item),
         seconds=round(sum(epoch.seconds for epoch in history), 1),
@@ -94,13 +101,20 @@ def make_record(
         environment=environment(),
         fingerprint=data.fingerprint(),
         history=history,
+        **more,
     )
 
 
-def checkpoint_of(folder: Path, recipe: Recipe, data: Sequences) -> Path:
-    """Return where the checkpoint of this recipe on these data is: no other run can go on from it."""
+def checkpoint_of(folder: Path, recipe: Recipe, data: Sequences, *, resume: bool) -> Path:
+    """Return where the checkpoint of this recipe on these data is: no other run can go on from it.
+
+    Unless the run is to `resume`, what an earlier one left there is removed.
+    """
     digest = hashlib.sha256(msgspec.json.encode(recipe) + data.fingerprint().encode())
-    return folder / f"checkpoint-{digest.hexdigest()[:12]}.pt"
+    checkpoint = folder / f"checkpoint-{digest.hexdigest()[:12]}.pt"
+    if not resume:
+        forget_checkpoints(checkpoint)
+    return checkpoint
 
 
 def forget_checkpoints(checkpoint: Path) -> None:
