@@ -1,0 +1,111 @@
+"""Every encoder on one data set: quality, bytes a user, µs an event, minutes of training.
+
+Sizes are alike: 64 floats wide, two layers where there are layers. The time of an event is that of one step
+of 64 users in torch, one thread; `python -m benchmarks encoders` times the exported steps.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import torch
+
+from benchmarks.quality.leave_one_out import Data, fit_size, load_recipe, make_trial, train
+from benchmarks.quality.table import OUT, Result, Row, Stopwatch, finish
+from models import metrics
+from models.ranking import ModelScorer, rank
+from models.recommender import Recommender
+
+ENCODERS: Final[dict[str, dict[str, Any]]] = {
+    "gru": {"hidden": 64},
+    "lstm": {"hidden": 64},
+    "cnn": {"width": 64, "dilations": [1, 2, 4]},
+    "lru": {"width": 64, "memory": 32},
+    "transformer": {"width": 64, "window": 32, "dropout": 0.2},
+    "hstu": {"width": 64, "window": 32, "dropout": 0.2},
+}
+COLUMNS: Final = ["HR@10", "NDCG@10", "bytes a user", "µs an event", "training minutes"]
+#: Users that step together while the time is taken, and how often.
+BATCH, STEPS = 64, 50
+
+
+def run(data: Data, settings: list[str], command: str) -> None:
+    watch = Stopwatch()
+    torch.set_num_threads(1)
+    rows = [Row(name, "published", dict(figures)) for name, figures in data.published.items()]
+    plain = load_recipe(settings, bool(data.words))
+    trial = make_trial(data.sequences, plain.seed)
+    for kind, config in ENCODERS.items():
+        recipe = msgspec.structs.replace(plain, encoder=kind, encoder_config=config)
+        recipe = fit_size(recipe, trial.train)
+        before = watch.minutes
+        model = train(trial, recipe, data.words, data.sequences.item_ids)
+        minutes = watch.minutes - before
+        ranked = rank(ModelScorer(model, recipe.length_max), trial.test, unseen=trial.unseen)
+        figures: dict[str, float | str] = {
+            "HR@10": float(metrics.hit_rate(ranked.chosen).mean()),
+            "NDCG@10": float(metrics.ndcg(ranked.chosen).mean()),
+            "bytes a user": f"{4 * model.state_size:,}",
+            "µs an event": f"{time_step(model):.1f}",
+            "training minutes": f"{minutes:.1f}",
+        }
+        rows.append(Row(kind, "ours", figures))
+        print(kind, figures, flush=True)
+    taken_out = "items that a user had taken out" if trial.unseen else "nothing taken out"
+    result = Result(
+        f"encoders-{data.name}",
+        f"Every encoder on {data.title}",
+        f"Leave-one-out, {trial.test.known.users:,} users, all {len(data.sequences.item_ids):,} items ranked,"
+        f" {taken_out}; no blend.",
+        COLUMNS,
+        rows,
+        command,
+        plain.seed,
+        watch.minutes,
+    )
+    finish(result, drawn="NDCG@10")
+    draw_frontier(result)
+
+
+@torch.no_grad()
+def time_step(model: Recommender) -> float:
+    """Return the CPU time of a step, in µs an event."""
+    state = torch.zeros(BATCH, model.state_size)
+    item = torch.randn(BATCH, model.config.embedding_size)
+    features = torch.zeros(BATCH, len(model.config.step_features))
+    times = []
+    for _ in range(STEPS):
+        began = time.process_time()
+        state = model.step(state, item, features)
+        times.append(time.process_time() - began)
+    return float(np.median(times)) * 1e6 / BATCH
+
+
+def draw_frontier(result: Result) -> None:
+    """Draw NDCG@10 over bytes a user, which is what a worker pays for an encoder."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for row in result.rows:
+        gain = row.figures["NDCG@10"]
+        if row.source == "ours":
+            size = int(str(row.figures["bytes a user"]).replace(",", ""))
+            axes.scatter(size, gain, color="tab:orange")
+            axes.annotate(row.name, (size, gain), textcoords="offset points", xytext=(4, 4))
+        else:
+            axes.axhline(float(gain), color="0.8", linewidth=1)
+            axes.annotate(row.name, (250, gain), color="0.5", fontsize=7)
+    axes.set_xscale("log")
+    axes.set_xlabel("bytes a user")
+    axes.set_ylabel("NDCG@10")
+    axes.set_title(result.title)
+    figure.tight_layout()
+    OUT.mkdir(exist_ok=True)
+    figure.savefig(OUT / f"{result.name}-frontier.svg")
+    pyplot.close(figure)

@@ -1,0 +1,80 @@
+"""MovieLens 1M as gSASRec publishes it: 512 validation users, NDCG@10 among all items, nothing taken out.
+
+Trained is on train_input, which has the judged users without the last item of val_input and the answer. What
+stops training and weighs the blend are the last items of 512 others, which are not learnt from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from benchmarks.quality.leave_one_out import WEIGHTS, Trial, fit_size, load_recipe, train
+from benchmarks.quality.table import Result, Row, Stopwatch
+from models import metrics
+from models.baselines import ItemNeighbours, Popularity, choose_neighbours
+from models.dataset import Sequences
+from models.ranking import Asked, Blend, ModelScorer, Scorer, ask_last, choose_weight, rank
+from models.sequences import choose_users, from_lists, read_lines
+
+#: Chosen on: users that are judged do not choose.
+CHOOSERS: Final = 512
+COLUMNS: Final = ["HR@10", "NDCG@10", "low", "high"]
+PUBLISHED: Final = {"gSASRec": 0.1974, "GRU, throw-away": 0.2005, "windowed attention, throw-away": 0.2073}
+
+
+def read(folder: Path) -> tuple[Sequences, Asked, list[bool]]:
+    """Return train_input, the question, and which users of train_input are those that are asked about."""
+    lines = [line.split() for line in read_lines(folder / "train_input.txt.gz")]
+    known = [line.split() for line in read_lines(folder / "val_input.txt.gz")]
+    answer = [line.split()[0] for line in read_lines(folder / "val_output.txt.gz")]
+    data = from_lists([str(number) for number in range(len(lines))], lines)
+    theirs = {tuple(line[:-1]) for line in known}
+    asked = from_lists([f"v{number}" for number in range(len(known))], known, data.item_ids)
+    kept = np.array([item in set(data.item_ids) for item in answer])
+    place = {item: number for number, item in enumerate(data.item_ids)}
+    asked = asked.keep(asked.per_event(kept))
+    answers = np.array([place[item] for item, keep in zip(answer, kept.tolist(), strict=True) if keep])
+    asked = asked._replace(item=np.where(asked.item < len(place), asked.item, -1), item_ids=data.item_ids)
+    judged = [tuple(line) in theirs for line in lines]
+    return data, Asked(asked, answers.astype(np.int32)), judged
+
+
+def run(folder: Path, settings: list[str], command: str) -> Result:
+    watch = Stopwatch()
+    torch.set_num_threads(1)
+    data, asked, judged = read(folder)
+    recipe = load_recipe(["similarity='dot'", "dropout=0.2", "id_dropout=0.0", *settings], False)
+    others = data.keep(~data.per_event(np.array(judged)))
+    choosers = choose_users(others, CHOOSERS, recipe.seed)
+    apart = np.isin(data.user, choosers.user)
+    last = np.zeros(len(data.item), np.bool_)
+    last[data.start[1:] - 1] = True
+    learn = data.keep(~(last & data.per_event(apart)))
+    trial = Trial(learn, ask_last(choosers), choosers, asked, False)
+    recipe = fit_size(recipe, learn)
+    rows = [Row(name, "published", {"NDCG@10": gain}) for name, gain in PUBLISHED.items()]
+
+    def figure(scorer: Scorer) -> float:
+        return float(metrics.ndcg(rank(scorer, trial.choose, unseen=False).chosen).mean())
+
+    def add(name: str, source: str, scorer: Scorer) -> None:
+        found = rank(scorer, asked, unseen=False).chosen
+        sure = metrics.bootstrap((metrics.ndcg(found),), seed=recipe.seed)
+        hit = float(metrics.hit_rate(found).mean())
+        figures: dict[str, float | str] = {"HR@10": hit, "NDCG@10": sure.value, "low": sure.low}
+        rows.append(Row(name, source, figures | {"high": sure.high}))
+
+    add("popularity", "baseline", Popularity(learn))
+    near = ItemNeighbours(learn, choose_neighbours(learn, figure))
+    add("co-occurrence", "baseline", near)
+    scorer = ModelScorer(train(trial, recipe, {}, data.item_ids), recipe.length_max)
+    add(recipe.encoder, "ours", scorer)
+    weight, _ = choose_weight(scorer, near, trial.choose, unseen=False, weights=WEIGHTS)
+    add(f"{recipe.encoder} + co-occurrence", "ours", Blend([scorer, near], [1.0 - weight, weight]))
+    protocol = f"{len(asked.answer)} validation users, all {len(data.item_ids):,} items, nothing taken out."
+    notes = [f"The blend's weight, chosen on {CHOOSERS} other users: {weight:.1f}."]
+    return Result("ml1m", "MovieLens 1M", protocol, COLUMNS, rows, command, recipe.seed, watch.minutes, notes)

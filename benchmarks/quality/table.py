@@ -1,0 +1,123 @@
+"""Tables of results: printed, drawn, kept as JSON beside the code, and put together as docs/quality.md.
+
+A row has a name, where its figures come from (`published`, `baseline` or `ours`), and its figures. What is
+kept says with which settings, seed and time it was made; the plot goes to a folder that git ignores.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.table import Table as Printed
+
+HERE: Final = Path(__file__).parent
+RESULTS: Final = HERE / "results"
+OUT: Final = HERE / "out"
+PAGE: Final = HERE.parent.parent / "docs" / "quality.md"
+COLOURS: Final = {"published": "0.75", "baseline": "tab:blue", "ours": "tab:orange"}
+
+
+class Row(msgspec.Struct, frozen=True):
+    name: str
+    source: str  # published, baseline, ours
+    figures: dict[str, float | str]
+
+
+class Result(msgspec.Struct, frozen=True):
+    name: str
+    title: str
+    protocol: str
+    columns: list[str]
+    rows: list[Row]
+    command: str
+    seed: int
+    cpu_minutes: float
+    notes: list[str] = []
+
+
+class Stopwatch:
+    """CPU time of this process: other programs on the machine do not count."""
+
+    def __init__(self) -> None:
+        self._from = time.process_time()
+
+    @property
+    def minutes(self) -> float:
+        return (time.process_time() - self._from) / 60.0
+
+
+def finish(result: Result, *, keep: bool = True, drawn: str | None = None) -> None:
+    """Print the table, draw one column of it, and keep the result."""
+    show(result)
+    draw(result, drawn or result.columns[0])
+    if keep:
+        RESULTS.mkdir(exist_ok=True)
+        text = msgspec.json.format(msgspec.json.encode(result), indent=1)
+        (RESULTS / f"{result.name}.json").write_bytes(text + b"\n")
+
+
+def show(result: Result) -> None:
+    printed = Printed(title=result.title, caption=result.protocol)
+    printed.add_column("")
+    printed.add_column("from")
+    for column in result.columns:
+        printed.add_column(column, justify="right")
+    for row in result.rows:
+        style = "bold" if row.source == "ours" else None
+        printed.add_row(row.name, row.source, *cells(result, row), style=style)
+    console = Console()
+    console.print(printed)
+    for note in result.notes:
+        console.print(note)
+    console.print(f"seed {result.seed}, {result.cpu_minutes:.1f} CPU minutes")
+
+
+def cells(result: Result, row: Row) -> list[str]:
+    found = [row.figures.get(column, "") for column in result.columns]
+    return [figure if isinstance(figure, str) else f"{figure:.4f}" for figure in found]
+
+
+def draw(result: Result, column: str) -> None:
+    """Draw one column as bars, one a row."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [row for row in result.rows if isinstance(row.figures.get(column), float)][::-1]
+    figure, axes = pyplot.subplots(figsize=(8, 1 + 0.35 * len(rows)))
+    axes.barh([row.name for row in rows], [row.figures[column] for row in rows])
+    for bar, row in zip(axes.patches, rows, strict=True):
+        bar.set_color(COLOURS[row.source])
+    axes.set_xlabel(column)
+    axes.set_title(result.title)
+    figure.tight_layout()
+    OUT.mkdir(exist_ok=True)
+    figure.savefig(OUT / f"{result.name}.svg")
+    pyplot.close(figure)
+
+
+def write_page() -> None:
+    """Write docs/quality.md from the results that are kept."""
+    parts = [
+        "# Quality",
+        "",
+        "Made by `python -m benchmarks.quality docs` from `benchmarks/quality/results`. Every row of a table"
+        " ranks the whole catalogue; published figures are those of the papers or of the issue that asked for"
+        " the comparison. CPU minutes are of one thread, baselines and evaluation included.",
+    ]
+    for file in sorted(RESULTS.glob("*.json")):
+        result = msgspec.json.decode(file.read_bytes(), type=Result)
+        parts += ["", f"## {result.title}", "", result.protocol, "", f"    {result.command}", ""]
+        parts.append("| | from | " + " | ".join(result.columns) + " |")
+        parts.append("|---|---|" + "---:|" * len(result.columns))
+        for row in result.rows:
+            name = f"**{row.name}**" if row.source == "ours" else row.name
+            parts.append(f"| {name} | {row.source} | " + " | ".join(cells(result, row)) + " |")
+        parts += ["", f"Seed {result.seed}, {result.cpu_minutes:.1f} CPU minutes."]
+        parts += [line for note in result.notes for line in ("", note)]
+    PAGE.write_text("\n".join(parts) + "\n", "utf-8")
