@@ -1,0 +1,82 @@
+"""What benchmarks/quality computes: laws of customers, ratings, mixtures, and a whole comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.quality import journey, leave_one_out, lifetimes, ratings
+from models.sequences import from_lists
+
+
+def customers(count: int, seed: int) -> lifetimes.Known:
+    """Return customers who buy with half a chance a week, and half of whom leave after ten weeks."""
+    chance = np.random.default_rng(seed)
+    days = []
+    for number in range(count):
+        weeks = np.flatnonzero(chance.random(10 if number % 2 else 40) < 0.5) + 1
+        days.append(np.concatenate([[0], weeks * 7]))
+    return lifetimes.Known(days, np.full(count, 10.0), 40 * 7)
+
+
+def test_purchases_until_a_customer_leaves_are_those_of_the_integral() -> None:
+    law = lifetimes.Law(np.array([[0.3]]), np.array([[0.1]]), np.array([[1.0]]))
+    known = lifetimes.Known([np.array([0, 70])], np.array([1.0]), 70)  # bought on the last day: there
+    mean, none = lifetimes.buy_till_you_die(known, law, 20.0)
+    t = np.linspace(0, 20, 200_001)
+    assert mean[0] == pytest.approx(np.trapezoid(0.3 * np.exp(-0.1 * t), t), rel=1e-6)
+    first = np.trapezoid(0.3 * np.exp(-0.4 * t), t)  # the first purchase at t, still there
+    assert none[0] == pytest.approx(1 - first, rel=1e-6)
+
+
+def test_both_models_know_who_has_left() -> None:
+    known = customers(200, 1)
+    gone = np.arange(200) % 2 == 1
+    for said in lifetimes.say(known, 10, whole=known).values():
+        assert said.none[gone].mean() > 0.7 > 0.3 > said.none[~gone].mean()
+        assert said.mean[~gone].mean() == pytest.approx(5.0, abs=1.2)
+
+
+def test_neighbours_say_what_those_who_agree_said() -> None:
+    chance = np.random.default_rng(0)
+    taste = chance.normal(size=(200, 1)) * np.ones((1, 160))
+    there = (chance.random(taste.shape) < 0.6).astype(float)
+    left = taste * there
+    said = ratings.near(left, there)
+    hidden = there == 0
+    assert np.corrcoef(said[hidden], taste[hidden])[0, 1] > 0.7  # drawn together by the cut
+    found = ratings.factorise(left, there, 2, 1.0, 0)
+    assert np.corrcoef(found[hidden], taste[hidden])[0, 1] > 0.95
+
+
+def test_weights_of_a_mixture_go_to_the_part_that_was_right() -> None:
+    rows = [(0, np.array([0.9, 0.01])), (0, np.array([0.8, 0.02])), (1, np.array([0.0, 0.5]))]
+    weight = journey.fit_weights(rows)
+    assert weight[0, 0] > 0.95
+    assert weight[1, 1] == pytest.approx(1.0)
+
+
+def test_a_shop_tells_distributions_of_what_is_known() -> None:
+    shop = journey.Shop(4, np.array([0, 0, 1, 1]))
+    shop.sell("u", [0], journey.TEST_FROM_MS)
+    shop.sell("v", [0, 2], journey.TEST_FROM_MS)
+    shop.renew(journey.TEST_FROM_MS)
+    popular, own, repeated, types, near = shop.tell("u")
+    assert popular.argmax() == 0
+    assert own.tolist() == repeated.tolist() == [1, 0, 0, 0]
+    assert types[[2, 3]].sum() == 0
+    assert near.tolist() == [0, 0, 1, 0]
+    assert shop.tell("w")[1].sum() == 0
+
+
+def test_a_comparison_runs_from_sequences_to_rows() -> None:
+    chance = np.random.default_rng(0)
+    first = chance.integers(0, 20, 80)
+    lists = [[str((start + step) % 20) for step in range(6)] for start in first.tolist()]
+    data = leave_one_out.Data("ring", "A ring", from_lists([f"u{n}" for n in range(80)], lists), {}, {})
+    settings = ["embedding_size=16", "encoder_config={hidden=16}", "dropout=0.0"]
+    result = leave_one_out.compare(data, settings, "command", factors=False)
+    found = {row.name: row.figures["NDCG@10"] for row in result.rows}
+    assert result.rows[-1].source == "ours"
+    assert float(found["gru"]) > 2 * float(found["popularity"])
+    assert float(found["gru + co-occurrence"]) > 0.8
