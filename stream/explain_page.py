@@ -54,8 +54,10 @@ def _blocks(explanation: Explanation, config: Config) -> Iterator[RenderableType
     user = explanation.user
     if user is None:
         yield _head(f"{explanation.user_id}: no row")
-        forgotten = bool(explanation.transitions)
-        why = "forgotten after a long silence" if forgotten else "only ever contacted: a contact makes no row"
+        why = "only ever contacted: a contact makes no row"
+        if explanation.transitions:
+            forgotten = explanation.transitions[-1].to == "forgotten"
+            why = "forgotten after a long silence" if forgotten else "erased by command"
         yield _indent(Text(why))
     else:
         yield _head(f"{user.user_id}: {user.lifecycle}, {MEANINGS[user.lifecycle]}")

@@ -50,7 +50,7 @@ def verify(
         reports = verify_group(config, broker, begin=begin, only=partition, told=bar.advance)
     typer.echo(to_text(reports, limit))
     if wrong := sum(report.wrong for report in reports):
-        typer.echo(f"{wrong:,} differences", err=True)
+        typer.echo(f"{wrong:,} {'difference' if wrong == 1 else 'differences'}", err=True)
         raise typer.Exit(1)
 
 
