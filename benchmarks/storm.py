@@ -60,7 +60,7 @@ class CountingClient(MemoryClient):
 
 
 def storm() -> None:
-    config = parse_config({"worker": {"emit_from": "earliest"}})
+    config = parse_config({"worker": {"emit_from": "earliest", "snapshot_rows_max": 1_000_000}})
     broker = MemoryBroker()
     client = CountingClient(broker, Identity("group", "id", topic_names(config)))
     client.admin().create(plan(config, dict.fromkeys(topic_names(config).values()), partitions=1))
@@ -74,7 +74,7 @@ def storm() -> None:
         publisher.publish(config.topics.events, users, values)
     worker = Worker(config, client, Workshop(config, None))
     worker.start()
-    while not worker.shares or worker.shares[0].next_offset < USERS or worker.shares[0].changed:
+    while not worker.shares or worker.shares[0].committed_offset < USERS:
         worker.turn()
     client.counting.largest = client.counting.commits = 0
     late_ms = START_MS + 31 * DAY_MS
