@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from stream.broker import Broker, Reader
 from stream.clock import Clock
 from stream.engine import Slice
+from stream.errors import RetriableError
 from stream.log import log
 from stream.share import Share
 from stream.wire import Control, Erasure, RollOut
@@ -46,24 +48,29 @@ class ControlFeed:
     def poll(self, shares: Mapping[int, Share]) -> Iterator[tuple[Share, Iterator[Slice]]]:
         """Yield each partition with what a command makes it do; the command is obeyed when that is taken.
 
-        Raises RetriableError while the broker is away.
+        While the broker is away there is none.
         """
         obeyed = [at for share in shares.values() if (at := share.obeyed) is not None]
         if not obeyed or self._clock.monotonic_s() < self._due_s:
             return
-        reader = self._open(min(obeyed))
-        if reader is None:
-            return
+        with suppress(RetriableError):
+            self._fetch(min(obeyed))
         if not self._read:
-            batch = reader.read(RECORDS_MAX, 0.0)
-            self._read.extend(zip(batch.offsets, batch.values, strict=True))
-        if not self._read:
-            self._due_s = self._clock.monotonic_s() + LOOK_EVERY_S
+            self._due_s = max(self._due_s, self._clock.monotonic_s() + LOOK_EVERY_S)
+            if self._reader is None:
+                return
         while self._read:
             yield from self._hand(*self._read[0], list(shares.values()))
             self._handed = self._read.popleft()[0] + 1
         for share in shares.values():
             share.pass_command(self._handed)
+
+    def _fetch(self, start: int) -> None:
+        """Read what has come, if nothing is waiting; behind `start`, if a partition has to go back there."""
+        reader = self._open(start)
+        if reader is not None and not self._read:
+            batch = reader.read(RECORDS_MAX, 0.0)
+            self._read.extend(zip(batch.offsets, batch.values, strict=True))
 
     def _hand(
         self, offset: int, value: bytes | None, shares: list[Share]

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Final
 
 from stream.errors import FencedError, StateError
+from stream.log import log
 
 #: So many losses within so long are no fault of a broker: a call that times out takes ten seconds to.
 LOSSES_MAX: Final = 20
@@ -26,7 +27,8 @@ class Losses:
         self._lost_s: deque[float] = deque(maxlen=LOSSES_MAX)
 
     def note(self, error: FencedError, now_s: float) -> None:
-        """A producer was lost. Raises StateError if that happens all the time."""
+        """A producer was lost; every partition is restored. Raises StateError if it happens all the time."""
+        log.warning("producer lost, restoring all partitions: %s", error.what)
         self._lost_s.append(now_s)
         if len(self._lost_s) == LOSSES_MAX and now_s - self._lost_s[0] < WITHIN_S:
             raise StateError(

@@ -6,16 +6,18 @@ partitions as one likes; `catalogue` is how far it has been read, added up over 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from stream.broker import Broker, Reader
 from stream.catalogue import apply_items
-from stream.items import ItemTable
+from stream.errors import RetriableError
 from stream.log import log
 from stream.model import Model
 from stream.wire import Attributes, Item
+from stream.workshop import Workshop
 
 RECORDS_MAX: Final = 5_000
 #: A reader that is opened with this end follows its partition for ever.
@@ -25,23 +27,33 @@ _attributes = msgspec.json.Decoder(Attributes | None).decode
 
 
 class ItemsFeed:
-    """Readers of every partition of the items topic."""
+    """Readers of every partition of the items topic; opened at the first poll, if there is a model."""
 
-    def __init__(self, broker: Broker, topic: str, model: Model, items: ItemTable) -> None:
-        found = broker.admin().describe([topic])[topic]
-        partitions = range(found.partitions if found else 0)
-        self._readers: list[Reader] = [broker.reader(topic, partition, 0, NO_END) for partition in partitions]
-        self._model, self._items = model, items
+    def __init__(self, broker: Broker, topic: str, workshop: Workshop) -> None:
+        self._broker, self._topic, self._workshop = broker, topic, workshop
+        self._readers: list[Reader] | None = None
         self._refused = 0
 
     def poll(self) -> None:
-        """Apply what has come since, without waiting for more."""
+        """Apply what has come since, without waiting for more; while the broker is away, nothing has."""
+        if self._workshop.model is not None:
+            with suppress(RetriableError):
+                self._follow(self._workshop.model)
+
+    def _follow(self, model: Model) -> None:
+        if self._readers is None:
+            self._readers = self._open()
         for reader in self._readers:
             batch = reader.read(RECORDS_MAX, 0.0)
             read = map(self._read, batch.keys, batch.values)
-            apply_items(self._model, self._items, [item for item in read if item is not None])
+            apply_items(model, self._workshop.items, [item for item in read if item is not None])
         if self._readers:
-            self._model.catalogue = sum(reader.position() for reader in self._readers)
+            model.catalogue = sum(reader.position() for reader in self._readers)
+
+    def _open(self) -> list[Reader]:
+        found = self._broker.admin().describe([self._topic])[self._topic]
+        partitions = range(found.partitions if found else 0)
+        return [self._broker.reader(self._topic, partition, 0, NO_END) for partition in partitions]
 
     def _read(self, key: bytes | None, value: bytes | None) -> Item | None:
         try:
@@ -54,5 +66,5 @@ class ItemsFeed:
         return item if item.item_id else None
 
     def close(self) -> None:
-        for reader in self._readers:
+        for reader in self._readers or ():
             reader.close()

@@ -77,7 +77,7 @@ class Worker:
         self._commit_s = self.clock.monotonic_s()
         self._dead_letters = DeadLetterShare(config)
         self._compaction = Compaction(workshop)
-        self._items: ItemsFeed | None = None
+        self._items = ItemsFeed(broker, config.topics.items, workshop)
         self._control = ControlFeed(broker, config.topics.control, self.clock)
         self._intake = Intake(self.source)
         self._lag_s = self.clock.monotonic_s()
@@ -110,14 +110,13 @@ class Worker:
             with suppress(AbortableError, FencedError):
                 self._flight.land()
         self.sink.destroy()
-        if self._items is not None:
-            self._items.close()
+        self._items.close()
         self._control.close()
 
     def turn(self) -> None:
         """Go once around: whatever is to be read, restored, noticed and committed."""
         try:
-            self._follow_items()
+            self._items.poll()
             self._intake.hold(self.observer.full(self.shares), self._live())
             for records in self._poll():
                 self._apply(records)
@@ -136,16 +135,6 @@ class Worker:
     def stop(self) -> None:
         """Finish the turn, commit, and leave. May be called from a signal handler or another thread."""
         self._stopping = True
-
-    def _follow_items(self) -> None:
-        """Bring the catalogue up to date; it decides what may be listed."""
-        model, items = self.workshop.model, self.workshop.items
-        if model is None:
-            return
-        with suppress(RetriableError):  # the catalogue that is known goes on
-            if self._items is None:
-                self._items = ItemsFeed(self.broker, self.config.topics.items, model, items)
-            self._items.poll()
 
     def _live(self) -> list[int]:
         return [partition for partition, share in self.shares.items() if share.phase is Phase.LIVE]
@@ -231,9 +220,8 @@ class Worker:
 
     def _obey(self) -> None:
         """Carry out what the control topic commands, each partition for its own users."""
-        with suppress(RetriableError):  # it is looked at again soon
-            for share, parts in self._control.poll(self.shares):
-                self._take(share, parts)
+        for share, parts in self._control.poll(self.shares):
+            self._take(share, parts)
 
     def _advance_idle(self) -> None:
         """Let event time pass in partitions that are silent, if a deadline would fall due."""
@@ -338,7 +326,6 @@ class Worker:
 
     def _start_over(self, error: FencedError) -> None:
         """Never use a fenced or timed-out producer again: a new one, and every partition restored."""
-        log.warning("producer lost, restoring all partitions: %s", error.what)
         self._losses.note(error, self.clock.monotonic_s())
         self.observer.fenced()
         self.sink.destroy()
