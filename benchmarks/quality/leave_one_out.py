@@ -33,7 +33,7 @@ RECIPE: Final = Path("models/recipes/sequences.toml")
 JUDGES: Final = 3000
 #: With fewer events than this being repeats, items that a user had are taken out of the lists.
 REPEATS_MAX: Final = 0.01
-WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 COLUMNS: Final = ["HR@5", "NDCG@5", "HR@10", "NDCG@10", "MRR", "NDCG@10 all items", "coverage", "novelty"]
 #: Optimizer steps that a training should have, within the epochs below.
 STEPS: Final = 1400

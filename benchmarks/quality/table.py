@@ -6,7 +6,6 @@ kept says with which settings, seed and time it was made; the plot goes to a fol
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,8 @@ from rich.console import Console
 from rich.table import Table as Printed
 
 HERE: Final = Path(__file__).parent
+#: Columns of a table that goes to a file.
+WIDTH: Final = 150
 RESULTS: Final = HERE / "results"
 OUT: Final = HERE / "out"
 PAGE: Final = HERE.parent.parent / "docs" / "quality.md"
@@ -70,6 +71,8 @@ def show(result: Result) -> None:
         style = "bold" if row.source == "ours" else None
         printed.add_row(row.name, row.source, *cells(result, row), style=style)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     console.print(printed)
     for note in result.notes:
         console.print(note)
