@@ -24,6 +24,7 @@ T = TypeVar("T")
 #: A wait is so many polls of so many seconds; on a broker that works it is over after a few.
 POLLS_MAX = 600
 POLL_S = 0.1
+LOOKS_MAX = 100
 
 
 class Rig(Protocol):
@@ -164,8 +165,23 @@ def wait_until(reached: Callable[[], bool], step: Callable[[], object]) -> None:
     raise AssertionError("the condition that the test waits for did not come about")
 
 
-def read_all(broker: Broker, topic: str, partition: int = 0, start: int = 0) -> RecordBatch:
-    """Return everything that a reader sees up to the last stable offset of now."""
+def read_all(
+    broker: Broker, topic: str, partition: int = 0, start: int = 0, *, expected: int = 0
+) -> RecordBatch:
+    """Return everything that a reader sees up to the last stable offset of now.
+
+    expected: records that were committed: a commit returns before its markers reach every partition, so
+    fewer of them mean to look again.
+    """
+    for _ in range(LOOKS_MAX):
+        whole = _read_once(broker, topic, partition, start)
+        if len(whole.values) >= expected:
+            break
+        time.sleep(POLL_S)
+    return whole
+
+
+def _read_once(broker: Broker, topic: str, partition: int, start: int) -> RecordBatch:
     reader = broker.reader(topic, partition, start)
     whole = RecordBatch(topic, partition, [], [], [], [], [])
     try:
