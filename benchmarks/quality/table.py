@@ -6,6 +6,7 @@ kept says with which settings, seed and time it was made; the plot goes to a fol
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -109,8 +110,8 @@ def write_page() -> None:
     parts = [
         "# Quality",
         "",
-        "Made by `python -m benchmarks.quality docs` from `benchmarks/quality/results`. Where items are ranked,"
-        " the whole catalogue is; published figures are those of the papers or of the issue that asked for"
+        "Made by `python -m benchmarks.quality docs` from `benchmarks/quality/results`. Where"
+        " items are ranked, the whole catalogue is; published figures are those of the papers or of the issue that asked for"
         " the comparison. CPU minutes are of one thread, baselines and evaluation included.",
     ]
     for file in sorted(RESULTS.glob("*.json")):
