@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from stream.config import Config
+from stream.errors import RetriableError
 from stream.kafka_broker import KafkaBroker
 from tests.kafka.broker import own_kafka, shared_kafka
 from tests.kafka.running import (
@@ -63,8 +65,17 @@ def wait(reached: Callable[[], bool], what: str) -> None:
 
 
 def ends(broker: KafkaBroker, config: Config) -> dict[int, int]:
-    found = broker.admin().ranges(config.topics.events, range(PARTITIONS))
-    return {p: part.end for p, part in found.items()}
+    """Return where each partition ends; a node that has just come back is asked again."""
+    found: dict[int, int] = {}
+
+    def ask() -> bool:
+        with suppress(RetriableError):
+            ranges = broker.admin().ranges(config.topics.events, range(PARTITIONS))
+            found.update({p: part.end for p, part in ranges.items()})
+        return bool(found)
+
+    wait(ask, "nobody knows where the log ends")
+    return found
 
 
 def work(path: Path, folder: Path, names: Sequence[str]) -> tuple[Seen, list[set[bytes]]]:
