@@ -110,9 +110,9 @@ def write_page() -> None:
     parts = [
         "# Quality",
         "",
-        "Made by `python -m benchmarks.quality docs` from `benchmarks/quality/results`. Where"
-        " items are ranked, the whole catalogue is; published figures are those of the papers or of the issue that asked for"
-        " the comparison. CPU minutes are of one thread, baselines and evaluation included.",
+        "Made by `python -m benchmarks.quality docs` from `benchmarks/quality/results`. Where items are"
+        " ranked, the whole catalogue is. Published figures are those of the papers, or of the issue that"
+        " asked for the comparison. CPU minutes are of one thread, baselines and evaluation included.",
     ]
     for file in sorted(RESULTS.glob("*.json")):
         result = msgspec.json.decode(file.read_bytes(), type=Result)
