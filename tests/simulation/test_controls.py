@@ -13,7 +13,7 @@ from tests.simulation.world import run_seed
 CAUGHT_BY = {
     "restore-offsets-but-not-rows": 1,
     "outputs-outside-the-transaction": 4,
-    "commit-on-lost": 17,
+    "commit-on-lost": 24,
     "skip-fencing": 14,
     "read-user-state-to-its-end": 131,
     "rows-without-through": 4,
