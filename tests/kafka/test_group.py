@@ -148,9 +148,7 @@ def equals_its_fold(config: Config, broker: KafkaBroker) -> None:
             assert came.values == [output.value for output in expected if output.topic == role]
 
 
-@pytest.mark.skipif(
-    not FULL, reason="not kept yet: the worker does not commit after it (EBBTIDE_FULL=1 tries)"
-)
+@pytest.mark.skipif(not FULL, reason="not kept yet: no commit comes after it (EBBTIDE_FULL=1 tries)")
 def test_a_broker_that_is_away_for_a_minute_is_waited_for_and_readyz_says_so(tmp_path: Path) -> None:
     with own_kafka() as cluster:
         path = write_config(tmp_path, cluster.bootstrap_servers, "away")

@@ -104,9 +104,7 @@ def clicks(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
         yield user, json.dumps(event).encode()
 
 
-@pytest.mark.skipif(
-    not FULL, reason="a worker may mend the row that was tampered with (EBBTIDE_FULL=1 tries)"
-)
+@pytest.mark.skipif(not FULL, reason="a worker may mend the wrong row first (EBBTIDE_FULL=1 tries)")
 def test_what_workers_committed_is_what_verify_folds_and_what_is_wrong_is_found(tmp_path: Path) -> None:
     group = make_group(tmp_path, "verify")
     group.publish(list(clicks(300, 1)))
