@@ -28,7 +28,7 @@ from stream.bundle import Bundle, open_bundle
 from stream.clock import SystemClock
 from stream.config import Config
 from stream.config_load import parse_config
-from stream.flight import launch_in_a_thread
+from stream.flight import InAThread
 from stream.garbage import settled
 from stream.kafka_broker import KafkaBroker
 from stream.observe import Observer
@@ -202,7 +202,7 @@ def live_worker(servers: str, bundle: Bundle | None, **settings: object) -> Iter
     broker = KafkaBroker(servers, Identity(name, name, topic_names(config)))
     broker.admin().create(plan(config, dict.fromkeys(topic_names(config).values()), partitions=PARTITIONS))
     observer = Observer(config)
-    worker = Worker(config, broker, Workshop(config, bundle), observer=observer, launch=launch_in_a_thread())
+    worker = Worker(config, broker, Workshop(config, bundle), observer=observer, launch=InAThread)
     worker.start()
     while len(worker.shares) < PARTITIONS or any(s.phase is not Phase.LIVE for s in worker.shares.values()):
         worker.turn()

@@ -15,7 +15,7 @@ from stream.bundle import open_bundle
 from stream.check import refuse_start
 from stream.clock import Clock, SystemClock
 from stream.config import Config
-from stream.flight import Done, Launch, launch_in_a_thread
+from stream.flight import Done, InAThread, Launch
 from stream.garbage import settled
 from stream.http import HttpServer
 from stream.kafka_broker import KafkaBroker
@@ -71,7 +71,7 @@ def run(config: Config) -> None:
     refuse_start(config, connect(config), SystemClock())
     registry = CollectorRegistry()
     # At least once the consumer commits, which is the worker's own.
-    launch = launch_in_a_thread() if config.worker.guarantee == "exactly-once" else Done
+    launch = InAThread if config.worker.guarantee == "exactly-once" else Done
     worker = make_worker(config, connect(config), registry=registry, launch=launch)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

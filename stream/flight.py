@@ -11,14 +11,19 @@ Only one flight is in the air. Whoever must know how it ends lands it: a revocat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread
 from typing import Final, Protocol
 
+from stream.clock import SystemClock
+from stream.errors import FencedError
 from stream.records import Output
 from stream.share import Share
 
 #: Outputs that wait for a flight to land, at most; then the worker waits for it, too. Some 50 MB.
 AHEAD_OUTPUTS_MAX: Final = 50_000
+
+#: A commit takes milliseconds, and seconds while a coordinator moves; the broker has long aborted it by then.
+COMMIT_MAX_S: Final = 60.0
 
 
 class Call(Protocol):
@@ -53,10 +58,41 @@ class Done:
             raise self._error
 
 
-def launch_in_a_thread() -> Launch:
-    """Return a launch whose calls are made one after the other in one other thread."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
-    return pool.submit
+class InAThread:
+    """A call in a thread of its own, given up if it has not ended after limit_s.
+
+    librdkafka was seen to wait for a coordinator without end (decision 0093). A producer that is given up is
+    fenced by its successor, so whatever its call still does is undone or refused.
+    """
+
+    def __init__(self, call: Callable[[], None], limit_s: float = COMMIT_MAX_S) -> None:
+        self._clock = SystemClock()
+        self._limit_s = limit_s
+        self._until_s = self._clock.monotonic_s() + limit_s
+        self._ended = Event()
+        self._error: BaseException | None = None
+        # A daemon: one that hangs must not keep the process from ending.
+        Thread(target=self._run, args=(call,), name="commit", daemon=True).start()
+
+    def _run(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def done(self) -> bool:
+        return self._ended.is_set() or self._clock.monotonic_s() >= self._until_s
+
+    def result(self) -> None:
+        if not self._ended.wait(max(0.0, self._until_s - self._clock.monotonic_s())):
+            raise FencedError(
+                f"the commit has not ended after {self._limit_s:.0f} s",
+                remedy="a new producer takes over; look at the brokers if this repeats",
+            )
+        if self._error is not None:
+            raise self._error
 
 
 class Flight:

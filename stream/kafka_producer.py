@@ -43,6 +43,7 @@ class KafkaProducer:
         self._place = place
         self._failure: BrokerError | None = None
         self._destroyed = False
+        self._calls = 0  # that have not returned
         try:
             #: For loops that call `produce` for every record and leave the rest to `queue`.
             self.raw = Producer({**settings, "on_delivery": self._report}, logger=LOG)
@@ -55,6 +56,7 @@ class KafkaProducer:
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call librdkafka. Raises a BrokerError that says what its error means."""
+        self._calls += 1
         try:
             return function(*args, **kwargs)
         except RAISED as error:
@@ -62,6 +64,8 @@ class KafkaProducer:
             failure, self._failure = self._failure, None
             # The report of the record that is to blame says more than the transaction's state does.
             raise (failure if type(failure) is type(meant) and failure else meant) from error
+        finally:
+            self._calls -= 1
 
     def queue(
         self,
@@ -121,8 +125,8 @@ class KafkaProducer:
         self._destroyed = True
         try:
             self.raw.purge(in_queue=True, in_flight=True)
-            if self.raw.flush(_PURGE_TIMEOUT_S) == 0:
-                self.raw.close()  # it flushes without a limit; what is stuck ends with its last reference
+            if self.raw.flush(_PURGE_TIMEOUT_S) == 0 and not self._calls:
+                self.raw.close()  # it waits without a limit; what is stuck ends with its last reference
         except RAISED as error:
             LOG.info("a producer ended with an error: %s", kafka_error(error).str())
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event
 
 import pytest
 
 from stream.assembly import identify
 from stream.commits import read_commit
-from stream.errors import AbortableError
-from stream.flight import AHEAD_OUTPUTS_MAX, Done, Flight, launch_in_a_thread
+from stream.errors import AbortableError, FencedError, InvariantError
+from stream.flight import AHEAD_OUTPUTS_MAX, Done, Flight, InAThread
 from stream.records import Output
 from stream.snapshot import COMMIT_KEY
 from stream.testing import MemoryClient
@@ -125,7 +126,7 @@ def test_too_many_outputs_wait_for_no_longer_flight() -> None:
     assert flight.over
 
 
-@pytest.mark.parametrize("launch", [Done, launch_in_a_thread()])
+@pytest.mark.parametrize("launch", [Done, InAThread])
 def test_what_a_call_raises_is_raised_where_it_lands(launch: Callable[[Callable[[], None]], Held]) -> None:
     def fail() -> None:
         raise AbortableError("not stored")
@@ -134,3 +135,51 @@ def test_what_a_call_raises_is_raised_where_it_lands(launch: Callable[[Callable[
     with pytest.raises(AbortableError, match="not stored"):
         call.result()
     assert call.done()
+
+
+def wait_for(end: Event) -> None:
+    end.wait()
+
+
+def test_a_call_that_does_not_end_is_given_up() -> None:
+    end = Event()
+    call = InAThread(lambda: wait_for(end), limit_s=0.05)
+    assert not call.done()
+    with pytest.raises(FencedError, match="has not ended"):
+        call.result()
+    assert call.done()
+    end.set()
+
+
+def test_a_commit_that_is_given_up_is_refused_should_it_go_on_after_all() -> None:
+    rig, tower = Rig(partitions=1), Tower()
+    made = flying(rig, tower)
+    hanging, first = tower.calls[1], made.sink
+    goes_on = hanging.call
+
+    def give_up() -> None:
+        raise FencedError("the commit has not ended")
+
+    hanging.call, hanging.arrived = give_up, True
+    made.turn()
+    assert made.sink is not first
+    with pytest.raises(InvariantError, match="destroyed"):
+        goes_on()
+    land_all(made, rig, tower)
+
+    calm, calm_tower = Rig(partitions=1), Tower()
+    undisturbed = flying(calm, calm_tower)
+    land_all(undisturbed, calm, calm_tower)
+    assert produced(rig) == produced(calm) > 0
+
+
+def land_all(made: Worker, rig: Rig, tower: Tower) -> None:
+    """Let every commit through until all 60 records are committed."""
+
+    def landed() -> bool:
+        for call in tower.calls:
+            call.arrived = True
+        share = made.shares.get(0)
+        return share is not None and share.committed_offset == 60
+
+    turn_until(made, rig, landed)
