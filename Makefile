@@ -8,7 +8,7 @@ YEAR := stream/demo/data/events.jsonl.gz
 PRODUCTS := stream/demo/data/items.jsonl.gz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test oracle fuzz simulate controls chaos lint bench docs bundle clean
+.PHONY: help demo test oracle fuzz simulate controls chaos outage lint bench docs bundle clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ controls: .venv/.dev  ## break the protocol in six ways and see the simulator ca
 
 chaos: .venv/.dev  ## kill, freeze and restart real workers and brokers (KAFKA_HOME); ARGS="--seed 1 --minutes 10"
 	@$(BIN)/python -m tests.kafka.chaos $(ARGS)
+
+outage: .venv/.dev  ## take the only broker away for a minute and see the worker wait and go on (KAFKA_HOME)
+	@EBBTIDE_FULL=1 $(BIN)/python -m pytest tests/kafka/test_group.py -k away $(ARGS)
 
 lint: .venv/.dev  ## run ruff, mypy and the import contracts
 	@$(BIN)/ruff check .

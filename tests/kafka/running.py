@@ -96,9 +96,9 @@ class Process:
 
 
 @contextmanager
-def running(config: Path, log: Path) -> Iterator[Process]:
+def running(config: Path, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
     """Run a worker for as long as the block takes; it must leave with exit code 0."""
-    process = Process(config, log)
+    process = Process(config, log, environment)
     try:
         yield process
         assert process.stop() == 0, log.read_text()

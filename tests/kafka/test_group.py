@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from tests.kafka.running import (
     read_partition,
     readiness,
     restored_rows,
+    running,
     wait_for_offset,
     write_config,
 )
@@ -84,12 +86,14 @@ def work(path: Path, folder: Path, names: Sequence[str]) -> tuple[Seen, list[set
     config = load(path)
     broker = connect(config)
     create_topics(config, broker, PARTITIONS)
-    workers = [
-        Process(path, folder / f"{path.stem}-{name}.log", {"EBBTIDE_INSTANCE": name}) for name in names
-    ]
-    wait_for_offset(broker, config, ends(broker, config), workers[0])
-    for worker in workers:
-        assert worker.stop() == 0, worker.log.read_text()
+    with ExitStack() as running_workers:
+        workers = [
+            running_workers.enter_context(
+                running(path, folder / f"{path.stem}-{name}.log", {"EBBTIDE_INSTANCE": name})
+            )
+            for name in names
+        ]
+        wait_for_offset(broker, config, ends(broker, config), workers[0])
     seen: Seen = {}
     for role in OUTPUTS:
         for p in range(PARTITIONS):
@@ -125,19 +129,18 @@ def test_a_worker_with_a_name_is_restarted_under_either_protocol(tmp_path: Path,
     config = load(paths[0])
     broker = connect(config)
     create_topics(config, broker, PARTITIONS)
-    workers = [Process(path, path.with_suffix(".log")) for path in paths]
-    for round_ in range(3):
-        wait(
-            lambda: all("partitions assigned" in each.log.read_text() for each in workers), "no worker joins"
-        )
-        publish(broker, config.topics.events, round_ * 500, 500)
-        wait_for_offset(broker, config, ends(broker, config), workers[0])
-        if round_ < 2:
-            assert workers[1].stop() == 0, workers[1].log.read_text()
-            workers[1] = Process(paths[1], paths[1].with_suffix(f".{round_}.log"))
-    for worker in workers:
-        assert worker.stop() == 0, worker.log.read_text()
+    with running(paths[0], paths[0].with_suffix(".log")) as first:
+        for round_ in range(3):  # the second one is restarted twice
+            with running(paths[1], paths[1].with_suffix(f".{round_}.log")) as second:
+                wait(partial(has_joined, first), "the first worker does not join")
+                wait(partial(has_joined, second), "the second worker does not join")
+                publish(broker, config.topics.events, round_ * 500, 500)
+                wait_for_offset(broker, config, ends(broker, config), first)
     equals_its_fold(config, broker)
+
+
+def has_joined(worker: Process) -> bool:
+    return "partitions assigned" in worker.log.read_text()
 
 
 def equals_its_fold(config: Config, broker: KafkaBroker) -> None:
@@ -148,7 +151,7 @@ def equals_its_fold(config: Config, broker: KafkaBroker) -> None:
             assert came.values == [output.value for output in expected if output.topic == role]
 
 
-@pytest.mark.skipif(not FULL, reason="not kept yet: no commit comes after it (EBBTIDE_FULL=1 tries)")
+@pytest.mark.skipif(not FULL, reason="three minutes: `make outage`")
 def test_a_broker_that_is_away_for_a_minute_is_waited_for_and_readyz_says_so(tmp_path: Path) -> None:
     with own_kafka() as cluster:
         path = write_config(tmp_path, cluster.bootstrap_servers, "away")
@@ -156,21 +159,20 @@ def test_a_broker_that_is_away_for_a_minute_is_waited_for_and_readyz_says_so(tmp
         broker = connect(config)
         create_topics(config, broker, PARTITIONS)
         publish(broker, config.topics.events, 0, 500)
-        worker = Process(path, tmp_path / "worker.log")
-        wait_for_offset(broker, config, ends(broker, config), worker)
-        wait(lambda: readiness(worker) == {}, "the worker is not ready")
+        with running(path, tmp_path / "worker.log") as worker:
+            wait_for_offset(broker, config, ends(broker, config), worker)
+            wait(lambda: readiness(worker) == {}, "the worker is not ready")
 
-        (node,) = cluster.nodes
-        node.kill()
-        went = time.monotonic()
-        wait(lambda: "broker_away" in readiness(worker), "/readyz says nothing of the broker")
-        wait(lambda: time.monotonic() - went > 60.0, "a minute")
-        assert worker.process.poll() is None, worker.log.read_text()
-        assert "broker_away" in readiness(worker)
-        node.start()
-        cluster.wait()
-        publish(broker, config.topics.events, 500, 500)
-        wait_for_offset(broker, config, ends(broker, config), worker)
-        wait(lambda: readiness(worker) == {}, "the worker is not ready again")
-        assert worker.stop() == 0, worker.log.read_text()
+            (node,) = cluster.nodes
+            node.kill()
+            went = time.monotonic()
+            wait(lambda: "broker_away" in readiness(worker), "/readyz says nothing of the broker")
+            wait(lambda: time.monotonic() - went > 60.0, "a minute")
+            assert worker.process.poll() is None, worker.log.read_text()
+            assert "broker_away" in readiness(worker)
+            node.start()
+            cluster.wait()
+            publish(broker, config.topics.events, 500, 500)
+            wait_for_offset(broker, config, ends(broker, config), worker)
+            wait(lambda: readiness(worker) == {}, "the worker is not ready again")
         equals_its_fold(config, broker)
