@@ -23,7 +23,7 @@ from stream.core.events import USER_ID_BYTES_MAX
 from stream.partitioner import partition_of
 from stream.records import Headers, Output
 from stream.upkeep.alone import Alone
-from stream.upkeep.job import Job, Progress
+from stream.upkeep.job import Job, Progress, cut
 from stream.upkeep.logs import ranges, read_log
 
 #: The role of the topic that is written; the one that is read has that of the events.
@@ -96,7 +96,7 @@ def copy(
     streams = [_read(broker, source, p, starts[p], kept[p].end, clock) for p in starts]
     merged = heapq.merge(*streams, key=lambda record: record.timestamp_ms)
     copied, reached = 0, dict(starts)
-    for part in _parts(merged):
+    for part in cut(merged, RECORDS_MAX, BYTES_MAX):
         alone.check()
         reached.update({record.partition: record.offset + 1 for record in part})
         offsets = {p: CommittedOffset(offset) for p, offset in reached.items()}
@@ -113,21 +113,6 @@ def _read(broker: Broker, topic: str, partition: int, start: int, end: int, cloc
         columns = zip(*batch[2:], strict=True)
         for offset, key, value, timestamp_ms, headers in columns:
             yield Record(timestamp_ms, partition, offset, key, value, headers or [])
-
-
-def _parts(records: Iterator[Record]) -> Iterator[list[Record]]:
-    """Cut the records into what one transaction takes."""
-    part: list[Record] = []
-    size = 0
-    for record in records:
-        more = len(record.value or b"")
-        if part and (len(part) >= RECORDS_MAX or size + more > BYTES_MAX):
-            yield part
-            part, size = [], 0
-        part.append(record)
-        size += more
-    if part:
-        yield part
 
 
 def _place(record: Record, key: bytes | None, partitions: int) -> Output:

@@ -6,16 +6,39 @@ it is undecided: what is read after that is what the other one achieved, and it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from stream.broker import Broker, CommittedOffset, GroupToken
 from stream.clock import Clock
 from stream.errors import AbortableError, BrokerError, FencedError
 from stream.records import Output
 from stream.upkeep.logs import ask
+
+
+class HasValue(Protocol):
+    @property
+    def value(self) -> bytes | None: ...
+
+
+R = TypeVar("R", bound=HasValue)
+
+
+def cut(records: Iterable[R], records_max: int, bytes_max: int) -> Iterator[list[R]]:
+    """Cut records into what one transaction takes: so many of them, or of the bytes of their values."""
+    part: list[R] = []
+    size = 0
+    for record in records:
+        more = len(record.value or b"")
+        if part and (len(part) >= records_max or size + more > bytes_max):
+            yield part
+            part, size = [], 0
+        part.append(record)
+        size += more
+    if part:
+        yield part
 
 
 class Progress(NamedTuple):

@@ -9,7 +9,7 @@ Whoever dies in between leaves letters either sent and marked, or neither: the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,7 +20,7 @@ from stream.config import Config
 from stream.dead_letters import FROM_FUTURE
 from stream.partitioner import partition_of
 from stream.records import Output
-from stream.upkeep.job import Job
+from stream.upkeep.job import Job, cut
 from stream.upkeep.letters import Choice, Letter, read_letters, read_marks
 from stream.upkeep.logs import count_partitions
 from stream.wire import CONTROL, Replayed
@@ -66,28 +66,13 @@ def replay_letters(
         letters = list(read_letters(broker, config, choice, clock))
         fresh = letters if again else [letter for letter in letters if letter.source not in marks]
         before = len(letters) - len(fresh)
-        for part in _parts(fresh):
+        for part in cut(fresh, LETTERS_MAX, LETTERS_BYTES_MAX):
             records = [_record(letter, partitions) for letter in part]
             stamps = [_stamp(letter, clock) for letter in part]
             job.commit([*records, _mark(part)], timestamps_ms=[*stamps, clock.now_ms()])
             sent += len(part)
             told(sent)
     return Sent(sent, before)
-
-
-def _parts(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
-    """Cut the letters into what one transaction takes."""
-    part: list[Letter] = []
-    size = 0
-    for letter in letters:
-        more = len(letter.value or b"")
-        if part and (len(part) >= LETTERS_MAX or size + more > LETTERS_BYTES_MAX):
-            yield part
-            part, size = [], 0
-        part.append(letter)
-        size += more
-    if part:
-        yield part
 
 
 def _record(letter: Letter, partitions: int) -> Output:

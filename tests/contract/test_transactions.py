@@ -214,6 +214,7 @@ def test_a_member_may_commit_what_it_does_not_own(rig: Rig) -> None:
     pipe.send(8)
     pipe.sink.commit()
     pipe.wait_committed(8)
+    assert pipe.committed() == (CommittedOffset(8, ""), CommittedOffset(9, ""))
     other.source.close()
     pipe.close()
 

@@ -31,7 +31,10 @@ def test_with_every_comment_removed_it_still_does(preset: str) -> None:
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_example_is_a_value(preset: str) -> None:
-    load(re.sub(r"^# (?=[a-z_]+ = )", "", commented_config(preset), flags=re.MULTILINE))
+    commented = commented_config(preset)
+    given = re.sub(r"^# (?=[a-z_]+ = )", "", commented, flags=re.MULTILINE)
+    assert given.count("\n# ") < commented.count("\n# ")
+    assert load(given) != load(commented)  # keys that have no default took their examples
 
 
 def test_every_key_and_its_meaning_are_in_the_file() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stream.config import Config
 from stream.config_load import parse_config
-from tests.lives import OUTPUTS, Life, World, check_table, fold_whole, take_photo
+from tests.lives import OUTPUTS, Life, Photo, World, check_table, fold_whole, take_photo
 
 MINUTE: Final = 60_000
 HOUR: Final = 60 * MINUTE
@@ -113,8 +113,11 @@ class Story:
         while self.life.work(100):
             pass
 
-    def end(self) -> None:
-        """Fold what is left, die once more, and compare everything with one life that saw it all."""
+    def end(self) -> tuple[Photo, Photo]:
+        """Fold what is left and die once more; return the end of this story, and of one life that saw it all.
+
+        The outputs of both are compared on the way.
+        """
         self.drain()
         self.life.commit(2)
         self.crash(5)
@@ -123,15 +126,17 @@ class Story:
             self.life.commit(1)
         assert not self.life.commits.owing
         whole, outputs = fold_whole(self.world)
-        rows, clock = take_photo(whole, self.life.format.__class__(self.world.config, whole.items))
-        assert self.life.photo == (rows, clock)
+        photo = take_photo(whole, self.life.format.__class__(self.world.config, whole.items))
         for topic in OUTPUTS:
             log = self.world.read(getattr(self.world.config.topics, topic))
             expected = [(o.key, o.value, o.headers) for o in outputs if o.topic == topic]
             assert list(zip(log.keys, log.values, log.headers, strict=True)) == expected
         state = self.world.read(self.world.config.topics.user_state)
         last = dict(zip(state.keys, state.values, strict=True))
-        assert {key[1:] for key, value in last.items() if key and value and key[0] == ord("u")} == set(rows)
+        assert {key[1:] for key, value in last.items() if key and value and key[0] == ord("u")} == set(
+            photo[0]
+        )
+        return self.life.photo, photo
 
 
 @settings(max_examples=300)
@@ -140,4 +145,5 @@ def test_a_restored_partition_is_what_was_committed(story: list[tuple[str, Any]]
     told = Story(World(make_config()))
     for action, argument in story:
         told.play(action, argument)
-    told.end()
+    restored, whole = told.end()
+    assert restored == whole
