@@ -14,10 +14,11 @@ from stream.core.compiled import kernel, leaf
 from stream.core.dirty import enqueue, find_next
 from stream.core.effects import Folded
 from stream.core.events import NEVER
-from stream.core.fold import EFFECTS_PER_TIMER, begin, find_deadline, find_rhythm, hold, release_held, ring
+from stream.core.fold import begin, find_rhythm
 from stream.core.hashing import fnv1a
 from stream.core.persist import GRAVE_DEADLINE
 from stream.core.rules import Rules
+from stream.core.silence import EFFECTS_PER_TIMER, find_deadline, hold, release_held, ring
 from stream.core.timers import next_due, push, schedule
 from stream.core.users import NO_DEADLINE, NO_SLOT, Undo, Users, find, remove, touch
 

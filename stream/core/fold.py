@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from stream.core import windows
 from stream.core.compiled import kernel, leaf
-from stream.core.effects import BY_TIMER, Folded
+from stream.core.effects import Folded
 from stream.core.emission import emit_alert, emit_list, emit_transition
 from stream.core.events import (
     ACCEPTED,
@@ -34,24 +34,16 @@ from stream.core.events import (
     EventBatch,
 )  # fmt: skip
 from stream.core.features import Moment, write_features
-from stream.core.hashing import fnv1a
 from stream.core.lifecycle import (
-    AT_RISK,
     BY_ENGAGEMENT,
     BY_ORDER,
-    BY_SILENCE,
     CHURNED,
-    DORMANT,
-    ESCALATED,
-    EXPIRED,
-    FORGOTTEN,
     NEXT,
-    OPENED,
     RESOLVED,
-    SILENCE,
     is_silent,
     signal_of_event,
-)  # fmt: skip
+)
+from stream.core.read_ahead import WARM_EVENTS, find_user, hash_user, read_ahead
 from stream.core.rules import (
     HOUR_MS,
     RHYTHM_GAPS_MAX,
@@ -59,20 +51,25 @@ from stream.core.rules import (
     THROTTLE_SPAN_MS,
     Rules,
 )  # fmt: skip
-from stream.core.timers import next_due, push, schedule
+from stream.core.silence import (
+    EFFECTS_PER_TIMER,
+    may_list,
+    own_silence,
+    ring_timers,
+    rings,
+    set_deadline,
+)
 from stream.core.users import (
     NO_DEADLINE,
     NO_SLOT,
     Undo,
     Users,
     create,
-    find,
     is_duplicate,
     remember_event,
     remember_item,
-    remove,
     touch,
-)  # fmt: skip
+)
 
 #: Event time of one partition, and how far it has come. `applied` counts the records and journal entries that
 #: were applied: log and journal decide it, so it tells exactly which of them a row holds. `offset` is that of
@@ -86,12 +83,8 @@ CLOCK: Final = np.dtype(
 )  # fmt: skip
 
 #: The most effects that one event causes before everyone's timers: four silences, an expired alert, its own
-#: transition, a resolved alert, a list; and a timer causes three.
+#: transition, a resolved alert, a list.
 EFFECTS_PER_EVENT: Final = 8
-EFFECTS_PER_TIMER: Final = 3
-#: Events whose users are read ahead: their rows stay in a core's second cache until their turn comes.
-WARM_EVENTS: Final = 128
-CACHE_LINE_BYTES: Final = 64
 
 
 def new_clock() -> Any:
@@ -181,40 +174,6 @@ def begin(clock: Any, offset: int) -> None:
         clock.transitions = 0
         clock.alerts = 0
         clock.lists = 0
-
-
-@kernel
-def read_ahead(batch: EventBatch, users: Users, start: int, stop: int) -> int:
-    """Read what the next events will read of their users, so that memory fetches it for all of them at once.
-
-    One event after the other would wait for its user's memory, which in a table larger than the caches is
-    most of its time. Here no read waits for another user's: first the index, then the rows it names, then
-    the whole of the users found. The sum of what was read says nothing, but keeps the reads in the program.
-    """
-    sum_ = 0
-    mask = np.uint64(len(users.lookup) - 1)
-    for i in range(start, stop):
-        sum_ += users.lookup[np.int64(hash_user(batch, i) & mask)]
-    for i in range(start, stop):
-        slot = users.lookup[np.int64(hash_user(batch, i) & mask)]
-        if slot != NO_SLOT:
-            sum_ += users.memory[slot, 0]
-    for i in range(start, stop):
-        slot = find_user(batch, users, i)
-        if slot != NO_SLOT:
-            for at in range(0, users.memory.shape[1], CACHE_LINE_BYTES):
-                sum_ += users.memory[slot, at]
-    return sum_
-
-
-@leaf
-def hash_user(batch: EventBatch, i: int) -> np.uint64:
-    return fnv1a(batch.user_bytes, batch.user_start[i], batch.user_start[i + 1])
-
-
-@leaf
-def find_user(batch: EventBatch, users: Users, i: int) -> int:
-    return find(users, batch.user_bytes, batch.user_start[i], batch.user_start[i + 1], hash_user(batch, i))
 
 
 @leaf
@@ -378,26 +337,6 @@ def count_totals(row: Any, t: int, first: bool, late: bool, converts: bool) -> b
 
 
 @leaf
-def set_deadline(rules: Rules, users: Users, slot: int) -> None:
-    users.rows[slot].deadline = find_deadline(rules, users.rows[slot], users.rows[slot].at_risk_after)
-    schedule(users, slot)
-
-
-@leaf
-def find_deadline(rules: Rules, row: Any, at_risk_after_ms: int) -> int:
-    """The one deadline that the user's state and last event give."""
-    if row.lifecycle < AT_RISK:
-        after = at_risk_after_ms
-    elif row.lifecycle == AT_RISK:
-        after = rules.dormant_after_ms
-    elif row.lifecycle == DORMANT:
-        after = rules.churned_after_ms
-    else:
-        after = rules.forget_after_ms
-    return row.last_event_time + after
-
-
-@leaf
 def count_throttle(rules: Rules, row: Any, t: int) -> bool:
     """Count the event in its 5-minute span; an event of an earlier span counts in the one that runs."""
     span = t // THROTTLE_SPAN_MS
@@ -406,119 +345,6 @@ def count_throttle(rules: Rules, row: Any, t: int) -> bool:
         row.throttle_events = 0
     row.throttle_events += 1
     return row.throttle_events > rules.events_per_5min_max
-
-
-@kernel
-def own_silence(
-    rules: Rules, users: Users, undo: Undo, clock: Any, out: Folded, i: int, slot: int, t: int
-) -> int:
-    """Ring the user's own deadlines ≤ t; return the slot, or NO_SLOT if that was the end of the row."""
-    while users.rows[slot].deadline <= t:
-        touch(users, undo, slot, clock.applied)
-        if fall_silent(rules, users, clock, out, i, slot) == FORGOTTEN:
-            return NO_SLOT
-    return slot
-
-
-@leaf
-def rings(rules: Rules, users: Users, clock: Any) -> bool:
-    """Whether `ring_timers` would have anything to do; if not, the last event is done with."""
-    counts = users.counts[0]
-    if rules.model_risk and clock.watermark >= clock.fresh:
-        return True
-    if counts.held > 0 or (counts.heap > 0 and users.heap_time[0] <= clock.watermark):
-        return True
-    clock.ringing = 0
-    return False
-
-
-@kernel
-def ring_timers(rules: Rules, users: Users, undo: Undo, clock: Any, out: Folded, timers_max: int) -> bool:
-    """Ring every deadline ≤ watermark, smallest (deadline, user) first; return whether all have rung."""
-    if users.counts[0].held > 0:
-        release_held(users, clock.applied)
-    if rules.model_risk and clock.watermark >= clock.fresh:
-        return False
-    n = out.n[0]
-    while users.counts[0].heap > 0 and users.heap_time[0] <= clock.watermark:
-        if n.timers >= timers_max or n.effects + EFFECTS_PER_TIMER > len(out.effects):
-            return False
-        slot = next_due(users, clock.watermark)
-        if slot == NO_SLOT:
-            break
-        if users.marks[slot].through > clock.applied:  # restore: the row is ahead of the replay
-            hold(users, slot)
-        else:
-            ring(rules, users, undo, clock, out, slot)
-    clock.ringing = 0
-    return True
-
-
-@kernel
-def ring(rules: Rules, users: Users, undo: Undo, clock: Any, out: Folded, slot: int) -> None:
-    """Ring the timer of one user whose deadline is due."""
-    out.n[0].timers += 1
-    touch(users, undo, slot, clock.applied)
-    state = fall_silent(rules, users, clock, out, BY_TIMER, slot)
-    if state == FORGOTTEN:
-        return
-    raise_alert(rules, users, clock, out, slot, state)
-    if state == AT_RISK and rules.win_back and rules.model:
-        win_back(rules, users, clock, out, slot)
-
-
-@kernel
-def fall_silent(rules: Rules, users: Users, clock: Any, out: Folded, event: int, slot: int) -> int:
-    """Move the user on at the time of its deadline; return the state reached."""
-    row = users.rows[slot]
-    before, at = row.lifecycle, row.deadline
-    after = NEXT[before, SILENCE]
-    days = windows.count_active_days(rules, users.heads[slot], users.cells[slot], at)
-    emit_transition(users, clock, out, event, slot, before, after, BY_SILENCE, at, row.last_event_time, days)
-    row.lifecycle = after
-    if after == FORGOTTEN:
-        if row.alert_open:
-            emit_alert(rules, users, clock, out, event, slot, EXPIRED, after, at, days, 0)
-        remove(users, slot)
-    else:
-        set_deadline(rules, users, slot)
-    return after
-
-
-@kernel
-def raise_alert(rules: Rules, users: Users, clock: Any, out: Folded, slot: int, state: int) -> None:
-    """Open an alert for a user whom a timer found silent, or escalate the one that is open."""
-    row = users.rows[slot]
-    status = ESCALATED if row.alert_open else OPENED
-    if not row.alert_open:
-        row.alert_open = 1
-        row.alert_event_time = row.last_event_time
-    last = out.effects[out.n[0].effects - 1]  # the transition that this alert goes with
-    emit_alert(rules, users, clock, out, BY_TIMER, slot, status, state, last.at, last.active_days, 0)
-
-
-@kernel
-def win_back(rules: Rules, users: Users, clock: Any, out: Folded, slot: int) -> None:
-    """Ask for a list for a user who just became at risk, at the time of the deadline, context unknown."""
-    row = users.rows[slot]
-    at = out.effects[out.n[0].effects - 1].at
-    if not may_list(rules, row, at):
-        return
-    gap = at - row.last_event_time
-    moment = Moment(at, at, -1, np.nan, gap, False, False, False)
-    place = out.n[0].features
-    out.n[0].features += 1
-    unknown = rules.unknown_context
-    write_features(rules, users, slot, moment, unknown, out.features[place])
-    mark = users.marks[slot]
-    after = mark.steps if mark.stamp == users.counts[0].stamp else 0
-    emit_list(users, clock, out, BY_TIMER, slot, at, row.last_event_time, place, after)
-
-
-@leaf
-def may_list(rules: Rules, row: Any, at: int) -> bool:
-    gap = rules.min_gap_ms[row.lifecycle]
-    return gap == 0 or row.last_list_time == NEVER or at - row.last_list_time >= gap
 
 
 @kernel
@@ -555,38 +381,3 @@ def set_risk(
         if row.live:
             row.at_risk_after = at_risk_after_ms[j]
             set_deadline(rules, users, slots[j])
-
-
-@leaf
-def hold(users: Users, slot: int) -> None:
-    """Keep the slot's timer until the replay has caught up with its row."""
-    users.held[users.counts[0].held] = slot
-    users.counts[0].held += 1
-
-
-@kernel
-def release_held(users: Users, applied: int) -> None:
-    """Put the timers back of the rows that the replay has caught up with."""
-    counts = users.counts[0]
-    kept = 0
-    for j in range(counts.held):
-        slot = users.held[j]
-        if users.marks[slot].through > applied:
-            users.held[kept] = slot
-            kept += 1
-        elif users.rows[slot].live:
-            schedule(users, slot)
-    counts.held = kept
-
-
-@kernel
-def schedule_all(users: Users) -> None:
-    """Build the heap anew from the rows, after a restore or an erasure of the columns."""
-    users.counts[0].heap = 0
-    for slot in range(users.counts[0].slots):
-        users.marks[slot].heap_entries = 0
-        users.marks[slot].scheduled = NO_DEADLINE
-    for slot in range(users.counts[0].slots):
-        if users.rows[slot].live:
-            users.marks[slot].scheduled = users.rows[slot].deadline
-            push(users, users.rows[slot].deadline, slot)
