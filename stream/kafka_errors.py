@@ -124,9 +124,12 @@ def kafka_error(exception: BaseException | None) -> KafkaError:
     """Return what an exception of confluent-kafka carries.
 
     A fatal error is raised from inside a call that may still have callbacks to make. Python code that runs
-    with an exception set ends in a SystemError, which then has the KafkaException as its cause.
+    with an exception set ends in a SystemError, which then has the KafkaException as its cause; or the
+    exception is lost on the way and the call "returned NULL without setting" one. Both times it was fatal.
     """
+    otherwise = KafkaError._FAIL
     if isinstance(exception, SystemError):
         exception = exception.__cause__ or exception.__context__ or exception
+        otherwise = KafkaError._FATAL
     error = exception.args[0] if isinstance(exception, KafkaException) else None
-    return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, repr(exception))
+    return error if isinstance(error, KafkaError) else KafkaError(otherwise, repr(exception))

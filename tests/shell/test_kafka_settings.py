@@ -134,4 +134,6 @@ def test_a_fatal_error_is_found_behind_the_system_error_that_hides_it() -> None:
     hiding.__cause__ = KafkaException(fatal)
     assert kafka_error(hiding).code() == KafkaError._FENCED
     assert kafka_error(KafkaException(fatal)).fatal()
-    assert "broken" in kafka_error(SystemError("broken")).str()
+    lost = kafka_error(SystemError("returned NULL without setting an exception"))
+    assert "returned NULL" in lost.str()
+    assert isinstance(classify(lost, place="id"), FencedError)
