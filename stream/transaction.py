@@ -20,6 +20,8 @@ T = TypeVar("T")
 #: How long a call is repeated before the transaction is given up; an election takes seconds.
 RETRY_BUDGET_S: Final = 60.0
 RETRY_PAUSE_S: Final = 0.1
+#: Outputs of one transaction that make its commit come ahead of the interval, as in a storm of timers.
+OUTPUTS_MAX: Final = 100_000
 
 
 class Transaction:
@@ -28,11 +30,18 @@ class Transaction:
     def __init__(self, sink: Sink, clock: Clock, *, budget_s: float = RETRY_BUDGET_S) -> None:
         self._sink, self._clock, self._budget_s = sink, clock, budget_s
         self.open = False
+        self._outputs = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it holds as much as one transaction should."""
+        return self._outputs >= OUTPUTS_MAX
 
     def produce(self, outputs: Sequence[Output]) -> None:
         """Put outputs into the transaction. Raises AbortableError, FencedError."""
         if outputs:
             self._begin()
+            self._outputs += len(outputs)
             self._sink.produce(outputs)
 
     def commit(self, topic: str, offsets: Mapping[int, CommittedOffset], group: GroupToken) -> None:
@@ -51,7 +60,7 @@ class Transaction:
     def _begin(self) -> None:
         if not self.open:
             self._sink.begin()
-            self.open = True
+            self.open, self._outputs = True, 0
 
     def _again(self, call: Callable[[], T]) -> T:
         """Make the same call again as long as the broker asks for it and the budget lasts."""

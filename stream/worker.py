@@ -247,7 +247,7 @@ class Worker:
             return False
         if not self._exactly_once and any(share.engine.ringing for share in self.shares.values()):
             return False  # a row written within a storm does not say how far into it; only a transaction may
-        if self._undo_is_full() or any(share.is_new for share in self.shares.values()):
+        if self._undo_is_full() or self.transaction.full or any(s.is_new for s in self.shares.values()):
             return True
         return self.clock.monotonic_s() - self._commit_s >= self.config.worker.commit_interval_ms / 1000.0
 

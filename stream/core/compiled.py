@@ -66,11 +66,3 @@ def copy(into: Any, source: Any) -> None:
     """into[:] = source, one dimension, without the temporary that numba would allocate."""
     for i in range(len(source)):
         into[i] = source[i]
-
-
-@leaf
-def copy_grid(into: Any, source: Any) -> None:
-    """into[:, :] = source, two dimensions."""
-    for i in range(source.shape[0]):
-        for j in range(source.shape[1]):
-            into[i, j] = source[i, j]

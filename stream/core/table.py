@@ -123,7 +123,7 @@ class UserTable:
             self.users.memory.shape[1] * counts.slots
             + counts.ids
             + self.users.lookup.nbytes
-            + 12 * counts.heap
+            + HEAP_ENTRY_BYTES * counts.heap
         )
 
     def savepoint(self) -> Savepoint:
