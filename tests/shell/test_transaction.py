@@ -34,4 +34,4 @@ def test_a_full_transaction_is_committed_ahead_of_its_time(monkeypatch: pytest.M
     full = commits(30, monkeypatch)
     assert len(calm) == 1  # the moment of the first start
     assert len(full) > 4
-    assert full == sorted(set(full))
+    assert full == sorted(full)
