@@ -1,10 +1,10 @@
 """What an event costs, and what a user weighs, as users become many.
 
 Six kinds, user ids of 12 bytes, no list asked for: the fold alone, and with a GRU of 64 numbers of state.
-Users live the same lives at every size: an event a day on average, ROUNDS of them before the clock starts, so
-that as many transitions and alerts come of an event among 2,000 users as among 1,000,000. Each size runs in a
-process of its own. The cost is CPU time, the median over batches of BATCH; memory is that of the whole
-process, models and interpreter included.
+Users live the same lives at every size: an event a day on average, ROUNDS of them before the clock starts,
+the first ORDERS of them purchases, so that all are loyal, and as few transitions and alerts come of an event
+among 2,000 users as among 1,000,000. Each size runs in a process of its own. The cost is CPU time, the median
+over batches of BATCH; memory is that of the whole process, models and interpreter included.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from stream.replay import open_partition
 
 SIZES = (2_000, 1_000_000)
 ROUNDS = 8
+ORDERS = 2
 EVENTS = 500_000
 BATCH = 4096
 KINDS = {
@@ -110,7 +111,7 @@ def records(who: np.ndarray, first: int, users: int, rng: np.random.Generator) -
     """Return events of these users, a day apart for each on average."""
     n = len(who)
     offsets = list(range(first, first + n))
-    kinds = list(KINDS)[:5]
+    kinds = ["purchase"] if first < ORDERS * users else list(KINDS)[:5]
     values: list[bytes | None] = [
         b'{"user_id":"u%011d","event_type":"%s","event_time":%d,"item_id":"item-%d","event_id":"%d"}'
         % (user, kinds[kind].encode(), START_MS + offset * DAY_MS // users, offset % 1000, offset)
