@@ -1,5 +1,6 @@
 """The control topic: what operators command a running group, obeyed by each partition exactly once.
 
+    bundle     workers go over to another bundle (`roll_out.py`); a partition has obeyed when its worker knows
     erase      a user is forgotten: an entry of the journal removes the row, at the offset where it is obeyed
     replayed   dead letters were sent again (`upkeep/letters_replay.py`): a note, nothing to do
 
@@ -10,7 +11,7 @@ record, in the transaction of what that did; so a partition that is restored, or
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -37,8 +38,9 @@ _decode = msgspec.json.Decoder(Control).decode
 class ControlFeed:
     """Hands the commands of the control topic to the live partitions of one worker."""
 
-    def __init__(self, broker: Broker, topic: str, clock: Clock) -> None:
-        self._broker, self._topic, self._clock = broker, topic, clock
+    def __init__(self, broker: Broker, topic: str, clock: Clock, roll_out: Callable[[str], None]) -> None:
+        """roll_out: is told the version of the bundle that workers are to go over to."""
+        self._broker, self._topic, self._clock, self._roll_out = broker, topic, clock, roll_out
         self._reader: Reader | None = None
         self._handed = 0  # commands before this offset were handed to every live partition
         self._read: deque[tuple[int, bytes | None]] = deque()  # and these not yet
@@ -76,6 +78,8 @@ class ControlFeed:
         self, offset: int, value: bytes | None, shares: list[Share]
     ) -> Iterator[tuple[Share, Iterator[Slice]]]:
         command = self._decode(value)
+        if isinstance(command, RollOut):
+            self._roll_out(command.version)
         for share in shares:
             if share.obeyed is None or share.obeyed > offset:
                 continue
@@ -90,8 +94,6 @@ class ControlFeed:
             self._refused += 1
             log.warning("%s: a command is refused, %d so far: %s", self._topic, self._refused, error)
             return None
-        if isinstance(command, RollOut):
-            log.warning("%s: workers go over to another bundle when they are restarted with it", self._topic)
         return command
 
     def _open(self, start: int) -> Reader | None:

@@ -20,16 +20,19 @@ from stream.clock import Clock, SystemClock
 from stream.compaction import Compaction
 from stream.config import Config
 from stream.control import ControlFeed
+from stream.drain import drain
 from stream.engine import Slice
 from stream.errors import AbortableError, FencedError, RetriableError, StateError
 from stream.fencing import Losses
 from stream.flight import Done, Flight, Launch
 from stream.intake import DeadLetterShare, Intake
 from stream.items_feed import ItemsFeed
+from stream.lag import LagMeter
 from stream.log import log
 from stream.observe import Observer
 from stream.phases import Phase
 from stream.records import RecordBatch
+from stream.roll_out import RollOut
 from stream.share import Share
 from stream.transaction import Transaction
 from stream.workshop import Workshop
@@ -40,10 +43,6 @@ POLL_S: Final = 0.1
 AWAY_PAUSE_S: Final = 1.0
 #: The same while a commit is on its way: what it said is wanted soon.
 FLIGHT_POLL_S: Final = 0.005
-#: How long a worker that gives partitions up goes on committing, so that others need not replay.
-DRAIN_S: Final = 5.0
-#: How often the ends of the logs are asked for.
-LAG_EVERY_S: Final = 5.0
 
 
 class Worker:
@@ -78,9 +77,10 @@ class Worker:
         self._dead_letters = DeadLetterShare(config)
         self._compaction = Compaction(workshop)
         self._items = ItemsFeed(broker, config.topics.items, workshop)
-        self._control = ControlFeed(broker, config.topics.control, self.clock)
+        self._roll_out = RollOut(config)
+        self._control = ControlFeed(broker, config.topics.control, self.clock, self._roll_out.want)
         self._intake = Intake(self.source)
-        self._lag_s = self.clock.monotonic_s()
+        self._lag = LagMeter(self.source, self.observer, self.clock)
         self._stopping = False
         self._broken = False  # the rows may be half folded: nothing is committed any more
 
@@ -124,11 +124,12 @@ class Worker:
             self._restore()
             self._begin()
             self._obey()
+            self._go_over()
             self._advance_idle()
             self._commit_if_due()
         except (AbortableError, FencedError) as error:
             self._recover(error)
-        self._measure_lag()
+        self._lag.measure(self.shares, self._live())
         self.observer.queues(self.sink.waiting, self._flight.waiting if self._flight else 0)
         self.observer.turn(self.shares)
 
@@ -138,16 +139,6 @@ class Worker:
 
     def _live(self) -> list[int]:
         return [partition for partition, share in self.shares.items() if share.phase is Phase.LIVE]
-
-    def _measure_lag(self) -> None:
-        """Ask now and then how far the log reaches, for the metrics and the watchdog."""
-        now_s, live = self.clock.monotonic_s(), self._live()
-        if live and now_s >= self._lag_s + LAG_EVERY_S:
-            self._lag_s = now_s
-            try:
-                self.observer.measured(self.shares, self.source.end_offsets(live))
-            except RetriableError as error:
-                self.observer.broker_away(error)
 
     def _poll(self) -> Sequence[RecordBatch]:
         busy = any(share.phase is not Phase.LIVE and not share.waiting for share in self.shares.values())
@@ -222,6 +213,19 @@ class Worker:
         """Carry out what the control topic commands, each partition for its own users."""
         for share, parts in self._control.poll(self.shares):
             self._take(share, parts)
+
+    def _go_over(self) -> None:
+        """Go over to the bundle that was commanded, once nothing is left to do for the old one."""
+        workshop = self._roll_out.find(self.workshop)
+        if workshop is None or any(share.phase is not Phase.LIVE for share in self.shares.values()):
+            return
+        if not drain(self.commit, list(self.shares.values()), self.clock):
+            return
+        self._roll_out.done()
+        self.workshop, self._compaction = workshop, Compaction(workshop)
+        self._items.close()
+        self._items = ItemsFeed(self.broker, self.config.topics.items, workshop)
+        self._renew_all()
 
     def _advance_idle(self) -> None:
         """Let event time pass in partitions that are silent, if a deadline would fall due."""
@@ -332,6 +336,9 @@ class Worker:
         self.sink = self.broker.sink()
         self.transaction = Transaction(self.sink, self.clock)
         self._open_sink()
+        self._renew_all()
+
+    def _renew_all(self) -> None:
         for partition in list(self.shares):
             self.source.pause([partition])
             self._renew(partition)
@@ -362,20 +369,10 @@ class Worker:
         self.observer.rebalance("revoked", partitions)
         if not self._broken:
             try:
-                self._drain(partitions)
+                drain(self.commit, [self.shares[p] for p in partitions if p in self.shares], self.clock)
             except (AbortableError, FencedError) as error:
                 self._recover(error)
         self._drop(partitions)
-
-    def _drain(self, partitions: Sequence[int]) -> None:
-        """Commit until no row waits to be written, so that whoever comes next has nothing to replay."""
-        leaving = [self.shares[partition] for partition in partitions if partition in self.shares]
-        until_s = self.clock.monotonic_s() + DRAIN_S
-        self.commit()
-        before, owed = 0, sum(share.owed for share in leaving)
-        while owed and owed != before and self.clock.monotonic_s() < until_s:
-            self.commit()
-            before, owed = owed, sum(share.owed for share in leaving)
 
     def on_lost(self, partitions: Sequence[int]) -> None:
         """They may be someone else's already: undo, commit nothing of them."""
