@@ -111,11 +111,14 @@ def fill(broker: Broker, topic: str, count: int) -> None:
 
 
 def measure_restore(name: str, broker: Broker) -> None:
-    """Let a worker write USERS rows of one partition, and restore them as often as ROUNDS says."""
-    config = parse_config({"worker": {"emit_from": "earliest", "snapshot_rows_max": 1_000_000}})
+    """Let a worker write USERS rows of one partition, and restore them as often as ROUNDS says.
+
+    The last commit writes them all, so that the topic holds a row a user, as it does once it is compacted.
+    """
+    config = parse_config({"worker": {"snapshot_rows_max": 1_000_000, "commit_interval_ms": 60_000}})
     broker.admin().create(plan(config, dict.fromkeys(topic_names(config).values()), partitions=1))
     publisher = broker.publisher()
-    for first in range(0, 3 * USERS, 10_000):
+    for first in range(0, 3 * USERS // 2, 10_000):
         users = [b"user-%06d" % (i % USERS) for i in range(first, first + 10_000)]
         values = [
             b'{"user_id":"%b","event_type":"purchase","event_time":%d,"item_id":"item-%d"}'
@@ -126,7 +129,7 @@ def measure_restore(name: str, broker: Broker) -> None:
     publisher.flush()
     worker = Worker(config, broker, Workshop(config, None))
     worker.start()
-    while not worker.shares or worker.shares[0].next_offset < 3 * USERS or worker.shares[0].changed:
+    while not worker.shares or worker.shares[0].next_offset < 3 * USERS // 2:
         worker.turn()
     worker.stop()
     worker.close()

@@ -1,7 +1,7 @@
 """A storm: one event moves the watermark past the deadlines of a million users. In memory, with one worker.
 
-Printed: outputs of the largest transaction, the longest turn beside what a poll may take, and whether the
-outputs are in the order of (deadline, user).
+Printed: messages of the largest transaction beside what one may hold, the longest turn beside what a poll may
+take, and whether the outputs are in the order of (deadline, user).
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ from typing import Final
 import msgspec
 
 from stream.broker import Identity
+from stream.config import Config
 from stream.config_load import parse_config
 from stream.records import Output
 from stream.testing import MemoryBroker, MemoryClient
 from stream.testing_sink import MemorySink
 from stream.topics import plan, topic_names
+from stream.transaction import OUTPUTS_MAX
 from stream.worker import Worker
 from stream.workshop import Workshop
 
 USERS: Final = 1_000_000
 START_MS: Final = 1_700_000_000_000
 DAY_MS: Final = 86_400_000
+#: A deadline may move a user, open an alert or end one, and win back.
+OUTPUTS_PER_TIMER: Final = 3
 #: Kafka's default of max.poll.interval.ms.
 POLL_S_MAX: Final = 300.0
 
@@ -60,7 +64,7 @@ class CountingClient(MemoryClient):
 
 
 def storm() -> None:
-    config = parse_config({"worker": {"emit_from": "earliest", "snapshot_rows_max": 1_000_000}})
+    config = parse_config({"worker": {"emit_from": "earliest"}})
     broker = MemoryBroker()
     client = CountingClient(broker, Identity("group", "id", topic_names(config)))
     client.admin().create(plan(config, dict.fromkeys(topic_names(config).values()), partitions=1))
@@ -88,14 +92,26 @@ def storm() -> None:
         longest_s = max(longest_s, time.perf_counter() - turn_s)
     took_s = time.perf_counter() - began_s
     tell(client.counting, longest_s, took_s)
+    check_size(client.counting.largest, config)
     check_order(alerts.read(before, 2 * USERS)[0].values)
 
 
 def tell(sink: CountingSink, longest_s: float, took_s: float) -> None:
     print(
         f"storm: {USERS:,} deadlines in {took_s:.1f} s, {sink.commits} commits, the largest of "
-        f"{sink.largest:,} outputs; the longest turn took {longest_s:.1f} s of {POLL_S_MAX:.0f}"
+        f"{sink.largest:,} messages; the longest turn took {longest_s:.1f} s of {POLL_S_MAX:.0f}"
     )
+
+
+def check_size(largest: int, config: Config) -> None:
+    """Raise if a transaction held more than is promised: the outputs that make it full, those of the slice
+    that was being folded, the rows of the snapshot, and a commit record.
+    """
+    worker = config.worker
+    limit = OUTPUTS_MAX + OUTPUTS_PER_TIMER * worker.timers_max + worker.snapshot_rows_max + 1
+    if largest > limit:
+        raise RuntimeError(f"a transaction held {largest:,} messages, more than {limit:,}")
+    print(f"storm: a transaction may hold {limit:,}")
 
 
 def check_order(values: Sequence[bytes | None]) -> None:

@@ -92,9 +92,9 @@ class Reading:
             while not reader.done():
                 batch = yield from self.ask(lambda: reader.read(self.records_max, 0.0))
                 self._show(what, reader.position() - start, last - start, began_s)
-                if take(batch):
-                    break
                 if batch.offsets:
+                    if take(batch):
+                        break
                     yield
                 elif not reader.done():
                     yield from self.wait()
