@@ -10,7 +10,7 @@ record, in the transaction of what that did; so a partition that is restored, or
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -37,7 +37,11 @@ _decode = msgspec.json.Decoder(Control).decode
 class ControlFeed:
     """Hands the commands of the control topic to the live partitions of one worker."""
 
-    def __init__(self, broker: Broker, topic: str, clock: Clock) -> None:
+    def __init__(
+        self, broker: Broker, topic: str, clock: Clock, erased: Callable[[], None] = lambda: None
+    ) -> None:
+        """erased: called when somebody is to be forgotten, whose partition may be anywhere."""
+        self._erased = erased
         self._broker, self._topic, self._clock = broker, topic, clock
         self._reader: Reader | None = None
         self._handed = 0  # commands before this offset were handed to every live partition
@@ -76,6 +80,8 @@ class ControlFeed:
         self, offset: int, value: bytes | None, shares: list[Share]
     ) -> Iterator[tuple[Share, Iterator[Slice]]]:
         command = self._decode(value)
+        if isinstance(command, Erasure):
+            self._erased()
         for share in shares:
             if share.obeyed is None or share.obeyed > offset:
                 continue

@@ -26,6 +26,7 @@ from stream.fencing import Losses
 from stream.flight import Done, Flight, Launch
 from stream.intake import DeadLetterShare, Intake
 from stream.items_feed import ItemsFeed
+from stream.leaving import Leaving
 from stream.log import log
 from stream.observe import Observer
 from stream.phases import Phase
@@ -40,8 +41,6 @@ POLL_S: Final = 0.1
 AWAY_PAUSE_S: Final = 1.0
 #: The same while a commit is on its way: what it said is wanted soon.
 FLIGHT_POLL_S: Final = 0.005
-#: How long a worker that gives partitions up goes on committing, so that others need not replay.
-DRAIN_S: Final = 5.0
 #: How often the ends of the logs are asked for.
 LAG_EVERY_S: Final = 5.0
 
@@ -78,7 +77,8 @@ class Worker:
         self._dead_letters = DeadLetterShare(config)
         self._compaction = Compaction(workshop)
         self._items = ItemsFeed(broker, config.topics.items, workshop)
-        self._control = ControlFeed(broker, config.topics.control, self.clock)
+        self._leaving = Leaving(config, broker, self.clock)
+        self._control = ControlFeed(broker, config.topics.control, self.clock, self._leaving.forget)
         self._intake = Intake(self.source)
         self._lag_s = self.clock.monotonic_s()
         self._stopping = False
@@ -106,6 +106,8 @@ class Worker:
     def close(self) -> None:
         """Leave the group; what is still assigned is committed on the way out, unless something broke."""
         self.source.close()
+        while not self._broken and self._leaving.step():
+            pass
         if self._flight is not None:  # something broke meanwhile
             with suppress(AbortableError, FencedError):
                 self._flight.land()
@@ -121,6 +123,7 @@ class Worker:
             for records in self._poll():
                 self._apply(records)
             self._drop_items()
+            self._leaving.step()
             self._restore()
             self._begin()
             self._obey()
@@ -198,7 +201,7 @@ class Worker:
 
     def _drop_items(self) -> None:
         """Keep the item table bounded: between batches, and while no partition is half restored."""
-        if self._compaction.due and all(share.phase is Phase.LIVE for share in self.shares.values()):
+        if self._compaction.due and not self._leaving.busy and len(self._live()) == len(self.shares):
             self._compaction.run([share.engine for share in self.shares.values()])
 
     def _restore(self) -> None:
@@ -355,6 +358,7 @@ class Worker:
     def on_assign(self, partitions: Sequence[int]) -> None:
         self.observer.rebalance("assigned", partitions)
         for partition in partitions:
+            self._leaving.come_back(partition)
             self.shares[partition] = self._new_share(partition)
 
     def on_revoke(self, partitions: Sequence[int]) -> None:
@@ -369,13 +373,8 @@ class Worker:
 
     def _drain(self, partitions: Sequence[int]) -> None:
         """Commit until no row waits to be written, so that whoever comes next has nothing to replay."""
-        leaving = [self.shares[partition] for partition in partitions if partition in self.shares]
-        until_s = self.clock.monotonic_s() + DRAIN_S
-        self.commit()
-        before, owed = 0, sum(share.owed for share in leaving)
-        while owed and owed != before and self.clock.monotonic_s() < until_s:
-            self.commit()
-            before, owed = owed, sum(share.owed for share in leaving)
+        self._land()
+        self._leaving.drain([self.shares[p] for p in partitions if p in self.shares], self.commit)
 
     def on_lost(self, partitions: Sequence[int]) -> None:
         """They may be someone else's already: undo, commit nothing of them."""
@@ -397,4 +396,5 @@ class Worker:
                 self.observer.dropped(partition)
 
     def _new_share(self, partition: int) -> Share:
-        return Share(self.config, self.workshop, self.broker, self.source, partition, self.clock)
+        checkpoints, clock = self._leaving.checkpoints, self.clock
+        return Share(self.config, self.workshop, self.broker, self.source, partition, clock, checkpoints)

@@ -14,8 +14,8 @@ CAUGHT_BY = {
     "restore-offsets-but-not-rows": 1,
     "outputs-outside-the-transaction": 4,
     "commit-on-lost": 24,
-    "skip-fencing": 14,
-    "read-user-state-to-its-end": 131,
+    "skip-fencing": 24,
+    "read-user-state-to-its-end": 142,
     "rows-without-through": 4,
 }
 

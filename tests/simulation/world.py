@@ -12,7 +12,11 @@ import hashlib
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
+
+import msgspec
 
 from stream import share as share_module
 from stream.config_load import parse_config
@@ -41,7 +45,7 @@ STORY_LINES: Final = 120
 
 #: What came of it all; a batch is what was polled since the last commit.
 OUTCOMES: Final = (
-    "starts", "zombies", "assigned", "revoked", "revoked in batch", "lost", "lost in batch",
+    "starts", "from a file", "zombies", "assigned", "revoked", "revoked in batch", "lost", "lost in batch",
     "undone", "started over", "commits", "commits in storm", "idle steps",
 )  # fmt: skip
 #: What is counted, in the order of the table that it is printed as.
@@ -68,6 +72,10 @@ class World:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.config = parse_config(options.tree)
+        if options.checkpoint:
+            self._folder = TemporaryDirectory(prefix="ebbtide-")
+            where = msgspec.structs.replace(self.config.worker, checkpoint_dir=Path(self._folder.name))
+            self.config = msgspec.structs.replace(self.config, worker=where)
         self.happened: Counter[str] = Counter()
         self.story: deque[str] = deque(maxlen=STORY_LINES)
         self._chance = random.Random(options.seed ^ 0x5EED)
@@ -299,7 +307,8 @@ class World:
         return self._cleaner.trim()
 
     def _compact(self) -> bool:
-        return self._cleaner.compact(drop_nulls=not any(each.restoring for each in self._processes))
+        reading = any(each.restoring for each in self._processes)
+        return self._cleaner.compact(drop_nulls=not reading and not self.options.checkpoint)
 
     def _process(self, number: int) -> Process:
         return Process(f"worker-{number}", f"{self.config.kafka.group_id}-{number}")
