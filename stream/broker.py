@@ -269,6 +269,10 @@ class Admin(Protocol):
         """Return each topic with its settings in force; None if there is none of that name."""
         ...
 
+    def topic_id(self, name: str) -> str:
+        """Return the id of a topic, which one that is made anew does not share; empty if there is none."""
+        ...
+
     def create(self, topics: Sequence[Topic]) -> None:
         """Create topics; one that exists already is left as it is."""
         ...

@@ -31,8 +31,9 @@ class CatchUp:
     """Brings a partition whose rows are loaded from the floor of a commit to the commit.
 
     entries: those of the journal between the two. encoding: whether the states are of the partition's model;
-    if not they all begin anew. `take` each batch of the log from the floor's offset to the commit's, then
-    `finish`.
+    if not they all begin anew. exact: whether the log was folded under the same meaning of the config before,
+    so that it must lead to the clock of the commit. `take` each batch of the log from the floor's offset to
+    the commit's, then `finish`.
     """
 
     def __init__(
@@ -42,10 +43,13 @@ class CatchUp:
         entries: Sequence[Entry],
         *,
         encoding: bool,
+        exact: bool = True,
         place: str,
     ) -> None:
         self._partition, self._commit, self._place = partition, commit, place
-        self._entries, self._encoding = list(entries), encoding
+        self._entries, self._encoding, self._exact = list(entries), encoding, exact
+        #: The last change of the model, as `Terms.model_since` counts.
+        self.model_since = commit.terms.model_since
         self._storm_offset = commit.at.clock["offset"] if commit.at.ringing else None
         self._complete = False
         table = partition.table
@@ -91,8 +95,12 @@ class CatchUp:
             self._ring_before()
         partition.quiet, partition.encoding = False, True
         table = partition.table
-        self._compare()
-        set_clock(table.clock, at.clock)
+        if self._exact:
+            self._compare()
+            set_clock(table.clock, at.clock)
+        elif at.clock["offset"] == int(table.clock[0].offset):  # the outputs' numbers go on
+            counts = {name: at.clock[name] for name in ("transitions", "alerts", "lists")}
+            set_clock(table.clock, {**read_clock(table.clock), **counts})
         catching_up.bury(table.users, table.clock)
         if not self._encoding:
             catching_up.forget_states(table.users, NO_DEADLINE)
@@ -105,6 +113,8 @@ class CatchUp:
         while self._entries and self._entries[0].offset <= offset:
             entry = self._entries.pop(0)
             slices = apply_entry(self._partition, entry)
+            if isinstance(entry, ModelChange):
+                self.model_since = int(self._partition.table.clock[0].applied) + 1
             # An entry leaves the next offset as it is, which tells its storm from that of a record.
             if not self._entries and self._storm_offset == entry.offset == self._commit.at.offset:
                 self._apply_last(slices)

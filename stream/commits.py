@@ -1,5 +1,6 @@
 """Commits: what a partition writes with each transaction so that whoever comes after can go on from it.
 
+    layout          what the rows hold, with the first of them (`layouts.py`)
     rows            of the rolling snapshot (`snapshot.py`)
     commit record   how far the fold has come, and from where on the log is still needed for unwritten rows
     entries         of the journal, since the commit before
@@ -27,6 +28,7 @@ from stream.core.users import NO_SLOT
 from stream.engine import Partition, Slice
 from stream.errors import StateError
 from stream.journal import Entry, ModelChange, RulesChange, apply_entry, write_entry
+from stream.loading import write_description, write_void
 from stream.records import Output
 from stream.snapshot import COMMIT_KEY, USER_STATE, Snapshot
 from stream.snapshot_format import SnapshotFormat
@@ -71,7 +73,7 @@ class Terms(Struct, frozen=True):
 
     group: str
     partitions: int  # of the events topic
-    layout: str  # `SnapshotFormat.layout`
+    layout: str  # `SnapshotFormat.layout` of the rows that were written last
     meaning: str  # `Config.meaning`
     bundle: str | None  # its version
     model_since: int = 0  # the journal entry (`clock.applied`) of the last change of the bundle
@@ -183,6 +185,10 @@ class Standing(NamedTuple):
     control: int = 0  # see `Commit`
     #: Whether the group knows of the last commit. At least once its record may be all that there is of it.
     known: bool = True
+    #: Whether the layout of the rows that will be written is described in the topic.
+    described: bool = False
+    #: Whether the rows in the topic are void: the partition was folded anew.
+    void: bool = False
 
 
 class _Prepared(NamedTuple):
@@ -194,6 +200,7 @@ class _Prepared(NamedTuple):
     terms: Terms
     silent: bool
     control: int
+    record: bytes | None = None
 
 
 class Commits:
@@ -208,7 +215,7 @@ class Commits:
     """
 
     def __init__(self, partition: Partition, format: SnapshotFormat, standing: Standing) -> None:
-        self._partition = partition
+        self._partition, self._format = partition, format
         self._snapshot = Snapshot(partition.table, format, partition.partition)
         self._history = History(standing.points)
         self._floor = standing.points[0]
@@ -219,6 +226,8 @@ class Commits:
         self._written: list[Entry] = []  # entries that no commit holds
         self._committed, self._ringing = int(partition.table.clock[0].applied), partition.ringing
         self._prepared: _Prepared | None = None
+        #: The record of the last commit as it was written, None before the first of this life.
+        self.record: bytes | None = None
 
     @property
     def n(self) -> int:
@@ -234,6 +243,26 @@ class Commits:
     def floor(self) -> Point:
         """From where on the log is needed, as of the last commit."""
         return self._floor
+
+    @property
+    def changing(self) -> bool:
+        """Whether changed terms are still to take effect, or have and are not committed.
+
+        A commit must not come before that: it would write rows of the new terms under the old ones.
+        """
+        return bool(self._standing.changes)
+
+    def last_words(self) -> tuple[list[bytes], list[bytes | None]]:
+        """Return keys and values of what the topic says beside rows: what they hold, and the last commit."""
+        description = write_description(self._format, self._partition.partition)
+        return [description.key or b"", COMMIT_KEY], [description.value, self.record]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the topic says all that the table does, as of the last commit, which is of this life."""
+        applied = int(self._partition.table.clock[0].applied)
+        ringing = self._partition.ringing or self._ringing
+        return self.record is not None and self._floor.applied == self._committed == applied and not ringing
 
     @property
     def owing(self) -> bool:
@@ -279,16 +308,21 @@ class Commits:
             write_entry(msgspec.structs.replace(entry, n=entries + i), partition.partition)
             for i, entry in enumerate(self._written)
         ]
+        if self._standing.void:
+            outputs.append(write_void(self.n + 1, partition.partition))
+        if not self._standing.described:
+            outputs.append(write_description(self._format, partition.partition))
         outputs += self._snapshot.outputs(prepared.floor.applied)
-        outputs.append(self._record(prepared))
-        self._prepared = prepared
+        record = self._record(prepared)
+        outputs.append(record)
+        self._prepared = prepared._replace(record=record.value)
         return outputs, CommittedOffset(next_offset, write_metadata(self.n + 1))
 
     def confirm(self) -> None:
         """The transaction is committed."""
         self._snapshot.confirm()
         assert self._prepared is not None
-        (here, floor, entries, terms, silent, control), self._prepared = self._prepared, None
+        (here, floor, entries, terms, silent, control, self.record), self._prepared = self._prepared, None
         standing, written = self._standing, self._written[:entries]
         self._standing = standing._replace(
             offset=here.offset,
@@ -298,6 +332,8 @@ class Commits:
             changes=tuple(change for change in standing.changes if change not in written),
             silent=silent,
             control=control,
+            described=True,
+            void=False,
         )
         self._written = self._written[entries:]
         self._floor = floor

@@ -140,6 +140,7 @@ class Worker(_Section, frozen=True):
     dead_letters_share_max: float
     alerts_share_per_hour_max: float
     stall_after_ms: int = field(name="stall_after")
+    checkpoint_dir: Path | None
 
 
 class Http(_Section, frozen=True):

@@ -214,6 +214,10 @@ WORKER: Final = Section("worker", "How a worker works, and the limits of what it
         "outage upstream, not users who leave."),
     Key("stall_after", _POSITIVE, "60s",
         "A stage that has work and makes no progress for so long is named on /readyz and in the metrics."),
+    Key("checkpoint_dir", _PATH, None,
+        "A local folder, relative to the config file, where partitions leave a copy of their users' rows, so "
+        "that a restart on this machine reads only what came after it. Not set: none.",
+        example="checkpoints"),
 ))  # fmt: skip
 
 HTTP: Final = Section("http", "Where /metrics, /healthz and /readyz are served.", (

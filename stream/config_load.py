@@ -244,10 +244,15 @@ def _build(
         bundle=parts.BundlePlace(path=None if path is None else (folder or Path()) / path),
         kafka=_section(parts.Kafka, "kafka", values),
         topics=_section(parts.Topics, "topics", values),
-        worker=_section(parts.Worker, "worker", values),
+        worker=_section(parts.Worker, "worker", values, checkpoint_dir=_folder_of(values, folder)),
         http=_section(parts.Http, "http", values),
         meaning=_meaning(values, policies, policies_given),
     )
+
+
+def _folder_of(values: Mapping[str, Any], folder: Path | None) -> Path | None:
+    path = values["worker.checkpoint_dir"]
+    return None if path is None else (folder or Path()) / path
 
 
 def _windows(values: Mapping[str, Any]) -> parts.Windows:

@@ -38,9 +38,20 @@ _decode = msgspec.json.Decoder(Control).decode
 class ControlFeed:
     """Hands the commands of the control topic to the live partitions of one worker."""
 
-    def __init__(self, broker: Broker, topic: str, clock: Clock, roll_out: Callable[[str], None]) -> None:
-        """roll_out: is told the version of the bundle that workers are to go over to."""
-        self._broker, self._topic, self._clock, self._roll_out = broker, topic, clock, roll_out
+    def __init__(
+        self,
+        broker: Broker,
+        topic: str,
+        clock: Clock,
+        *,
+        roll_out: Callable[[str], None],
+        erased: Callable[[], None] = lambda: None,
+    ) -> None:
+        """roll_out: is told the version of the bundle that workers are to go over to.
+        erased: called when somebody is to be forgotten, whose partition may be anywhere.
+        """
+        self._broker, self._topic, self._clock = broker, topic, clock
+        self._roll_out, self._erased = roll_out, erased
         self._reader: Reader | None = None
         self._handed = 0  # commands before this offset were handed to every live partition
         self._read: deque[tuple[int, bytes | None]] = deque()  # and these not yet
@@ -78,6 +89,8 @@ class ControlFeed:
         self, offset: int, value: bytes | None, shares: list[Share]
     ) -> Iterator[tuple[Share, Iterator[Slice]]]:
         command = self._decode(value)
+        if isinstance(command, Erasure):
+            self._erased()
         if isinstance(command, RollOut):
             self._roll_out(command.version)
         for share in shares:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
     AdminClient,
@@ -69,6 +69,15 @@ class KafkaAdmin:
             resource.name: {key: entry.value for key, entry in _result(future, resource.name).items()}
             for resource, future in futures.items()
         }
+
+    def topic_id(self, name: str) -> str:
+        asked = self._client.describe_topics(TopicCollection([name]), request_timeout=REQUEST_TIMEOUT_S)
+        try:
+            return str(_result(asked[name], name).topic_id or "")
+        except BrokerError:
+            if name in self._topics():
+                raise
+            return ""
 
     def create(self, topics: Sequence[Topic]) -> None:
         if not topics:

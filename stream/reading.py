@@ -7,7 +7,7 @@ partitions go on in between.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from stream.broker import Broker, LogRange
 from stream.clock import Clock
@@ -15,6 +15,9 @@ from stream.errors import RetriableError
 from stream.records import RecordBatch
 
 T = TypeVar("T")
+
+#: Kafka's default for delete.retention.ms.
+DELETE_RETENTION_MS: Final = 86_400_000
 
 #: A piece of work that yields between its steps and returns a T in the end.
 Steps = Generator[None, None, T]
@@ -33,6 +36,14 @@ class Progress(NamedTuple):
             return self.what
         left = "" if self.seconds_left is None else f", about {self.seconds_left:.0f} s left"
         return f"{self.what}: {self.done:,} of {self.total:,}{left}"
+
+
+class Home(NamedTuple):
+    """A compacted topic as it is now: its id, what can be read of the partition, how long nulls stay."""
+
+    topic_id: str
+    kept: LogRange
+    delete_retention_ms: int
 
 
 class Reading:
@@ -70,6 +81,18 @@ class Reading:
         finally:
             with_admin.close()
         return ranges[self._partition]
+
+    def home(self, topic: str) -> Steps[Home]:
+        """Return what a copy of the topic's records must fit."""
+        admin = self._broker.admin()
+        try:
+            topic_id = yield from self.ask(lambda: admin.topic_id(topic))
+            found = yield from self.ask(lambda: admin.describe([topic])[topic])
+        finally:
+            admin.close()
+        kept = yield from self.range(topic)
+        configs = found.configs if found is not None else {}
+        return Home(topic_id, kept, int(configs.get("delete.retention.ms", DELETE_RETENTION_MS)))
 
     def records(
         self,

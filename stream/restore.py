@@ -5,6 +5,10 @@
     journal    read the entries between the floor and X
     log        replay the log from the floor to X, without outputs (`catch_up.py`)
 
+Rows of a layout that cannot be carried over (`layouts.py`) are void: if log and journal reach back to where
+the group began, everything is folded anew from there under the present config, and the rolling snapshot
+writes it.
+
 A commit returns before its markers have reached every partition: the end of `user_state` that is seen first
 may lie before record n. The rows of a commit lie before its record. What lies behind record n the group did
 not commit: someone wrote who did not own the partition any more, and it is not applied. At least once it is:
@@ -15,25 +19,30 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from stream.broker import Broker, CommittedOffset, Source
 from stream.catch_up import CatchUp
+from stream.checkpoint import Checkpoints
 from stream.clock import Clock
 from stream.commits import Commit, Point, Standing, Terms, read_clock, read_commit, read_metadata
 from stream.config import Config
 from stream.core import catching_up
+from stream.core.fold import new_clock
 from stream.engine import Partition
 from stream.errors import StateError
-from stream.journal import Entry, ModelChange, RulesChange, read_entry
+from stream.journal import Entry, read_entry
+from stream.loading import Loading
+from stream.log import log
 from stream.reading import Progress, Reading, Steps
 from stream.records import RecordBatch
-from stream.snapshot import COMMIT_KEY, ROW_KEY
+from stream.snapshot import COMMIT_KEY
 from stream.snapshot_format import SnapshotFormat
+from stream.terms import ANEW, Judge
 
 #: How long a commit record may stay unseen although the broker answers. Markers take milliseconds, or seconds
 #: while a partition's leader is elected.
 VISIBLE_S_MAX: Final = 60.0
-
-_ANEW: Final = "or start anew with another group and other user_state and journal topics"
 
 
 class Restore:
@@ -53,14 +62,23 @@ class Restore:
         clock: Clock,
         *,
         partitions: int,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._partition, self._format, self._config = partition, format, config
-        self._source, self._clock = source, clock
+        self._source, self._clock, self._checkpoints = source, clock, checkpoints
         self._reading = Reading(broker, clock, partition.partition)
         self._exactly_once = config.worker.guarantee == "exactly-once"
         bundle = None if partition.model is None else partition.model.version
         self._terms = Terms(config.kafka.group_id, partitions, format.layout, config.meaning, bundle)
+        self._judge = Judge(partition, self._terms, config, source.topic)
+        self._loading = Loading(partition.table, format)
         self._newest: Commit | None = None
+        self._newest_value: bytes | None = None
+        self._seen_at = 0
+        #: Records of `user_state` before this offset are in the table; read on from there.
+        self.position = 0
+        #: The topic's id, where there are checkpoints.
+        self.topic_id = ""
         #: What the group had committed when the restore began.
         self.committed: CommittedOffset | None = None
         self._steps = self._run()
@@ -99,9 +117,14 @@ class Restore:
             self.standing = yield from self._start()
             return
         self.commit = commit
-        self._check(commit, committed)
-        entries, journal_start = yield from self._read_journal(commit)
-        yield from self._replay(commit, entries)
+        self._judge.check(commit, committed)
+        anew = self._is_void(commit)
+        begun = (yield from self._begin_anew(commit)) if anew else commit
+        exact = not anew or commit.terms.meaning == self._terms.meaning
+        entries, journal_start = yield from self._read_journal(begun)
+        model_since = yield from self._replay(begun, entries, exact=exact)
+        self._loading.bury_stale()
+        at = commit.at if exact else self._point(commit)
         self._partition.emit_from_ms = commit.emit_from_ms
         self._partition.last_event_live = commit.live
         self.standing = Standing(
@@ -110,26 +133,28 @@ class Restore:
             commit.at.entries,
             journal_start,
             commit.emit_from_ms,
-            commit.terms,
-            (commit.floor,) if commit.at.ringing else (commit.floor, commit.at),
-            self._changes(commit),
+            msgspec.structs.replace(commit.terms, layout=self._terms.layout, model_since=model_since),
+            (begun.floor,) if at.ringing else (begun.floor, at),
+            self._judge.changes(commit),
             commit.silent,
             commit.begun,
             commit.control,
             committed is not None and self._number(committed) == commit.n,
+            self._loading.describes(self._format),
+            anew,
         )
 
     def _start(self) -> Steps[Standing]:
         """Nobody has committed yet: begin where the log begins, and note the moment for `emit_from`."""
-        log = yield from self._reading.range(self._source.topic)
+        kept = yield from self._reading.range(self._source.topic)
         journal = yield from self._reading.range(self._config.topics.journal)
         table, emit_from_ms = self._partition.table, self._config.worker.emit_from_ms
         table.reserve(0, 0, 0, timers=len(table))
         catching_up.wind_up(table.users)
         emit_from_ms = self._clock.now_ms() if emit_from_ms is None else emit_from_ms
         self._partition.emit_from_ms = emit_from_ms
-        points = (Point(log.start, 0, read_clock(table.clock)),)
-        return Standing(log.start, 0, 0, journal.end, emit_from_ms, self._terms, points, begun=log.start)
+        points = (Point(kept.start, 0, read_clock(table.clock)),)
+        return Standing(kept.start, 0, 0, journal.end, emit_from_ms, self._terms, points, begun=kept.start)
 
     # ----------------------------------------------------------------------------------------- the rows
 
@@ -137,13 +162,15 @@ class Restore:
         """Load the rows up to the record of the committed offset, and return the record."""
         n = None if committed is None else self._number(committed)
         topic = self._config.topics.user_state
-        position = (yield from self._reading.range(topic)).start
-        began_s = self._clock.monotonic_s()
+        start = (yield from self._reading.range(topic)).start
+        position = self.position = (yield from self._load_checkpoint(n)) or start
+        read_from, began_s = position, self._clock.monotonic_s()
         while True:
             looked_s = self._clock.monotonic_s()  # a process that stood still has not looked meanwhile
-            position = yield from self._reading.records(
-                "loading rows", topic, position, None, lambda batch: self._take_rows(batch, n)
-            )
+            if not self._exactly_once or self._newest is None or self._newest.n != n:
+                position = self.position = yield from self._reading.records(
+                    "loading rows", topic, position, None, lambda batch: self._take_rows(batch, n)
+                )
             newest = self._newest
             if n is None or (newest is not None and newest.n >= n):
                 break
@@ -151,16 +178,65 @@ class Restore:
                 raise StateError(
                     f"the group committed with record {n}, which is not there after {VISIBLE_S_MAX:.0f} s",
                     place=self._place(topic),
-                    remedy=f"see that the topic is the group's own and was not emptied, {_ANEW}",
+                    remedy=f"see that the topic is the group's own and was not emptied, {ANEW}",
                 )
             yield from self._reading.wait()
+        if self._exactly_once and n is not None:  # what lies behind record n was not looked at
+            self.position = self._seen_at
+        self._loading.finish(place=self._place(topic))
         if self._exactly_once and newest is None and len(self._partition.table):
             raise StateError(
                 "there are rows without a commit record",
                 place=self._place(topic),
-                remedy=f"empty the topic, {_ANEW}",
+                remedy=f"empty the topic, {ANEW}",
             )
+        if newest is not None and position > read_from:
+            yield from self._save(newest)
         return newest
+
+    def _load_checkpoint(self, n: int | None) -> Steps[int | None]:
+        """Load the rows of a file on this machine, if there is one that fits; return where to read on."""
+        if self._checkpoints is None:
+            return None
+        topic, number = self._config.topics.user_state, self._partition.partition
+        home = yield from self._reading.home(topic)
+        self.topic_id = home.topic_id
+        if n is None:
+            return None
+        saved = yield from self._checkpoints.find(number, self._format.layout, n, home)
+        if saved is None:
+            return None
+        try:
+            for keys, values in saved.blocks():
+                count, nothing = len(keys), [0] * len(keys)
+                offsets = [saved.header.position - 1] * count
+                self._take_rows(
+                    RecordBatch(topic, number, offsets, [*keys], values, nothing, [None] * count), n
+                )
+                yield
+        finally:
+            saved.close()
+        log.info("%s: %d rows from the checkpoint", self._place(topic), len(self._partition.table))
+        return saved.header.position
+
+    def _save(self, newest: Commit) -> Steps[None]:
+        """Leave the rows as they are now to the next restore, if they are all that the topic says.
+
+        States of another bundle are not kept as they are, so they are not written either.
+        """
+        same = newest.terms.layout == self._terms.layout and newest.terms.bundle == self._terms.bundle
+        if self._checkpoints is None or not same or not self._loading.plain or not self.topic_id:
+            return
+        described = self._loading.described
+        yield from self._checkpoints.write(
+            self._partition.table,
+            self._format,
+            ([*described, COMMIT_KEY], [*described.values(), self._newest_value]),
+            partition=self._partition.partition,
+            n=newest.n,
+            position=self.position,
+            topic_id=self.topic_id,
+        )
 
     def _number(self, committed: CommittedOffset) -> int:
         n = read_metadata(committed.metadata)
@@ -168,7 +244,7 @@ class Restore:
             raise StateError(
                 f"the group's offset {committed.offset} was not committed by ebbtide: no rows belong to it",
                 place=self._place(self._source.topic),
-                remedy=f"set the group's offset back to what it was, {_ANEW}",
+                remedy=f"set the group's offset back to what it was, {ANEW}",
             )
         return n
 
@@ -187,80 +263,53 @@ class Restore:
                     remedy="see that no other group or worker writes to this user_state topic",
                 )
             if self._newest is None or commit.n >= self._newest.n:  # else from who was here before
-                self._newest = commit
+                self._newest, self._newest_value = commit, batch.values[i]
             if self._exactly_once and commit.n == n:
                 stop, seen = i, True
+                self._seen_at = batch.offsets[i] + 1
                 break
-        rows = [i for i in range(stop) if (batch.keys[i] or b"").startswith(ROW_KEY)]
-        ids = [(batch.keys[i] or b"")[len(ROW_KEY) :] for i in rows]
-        self._format.load(self._partition.table, ids, [batch.values[i] for i in rows], place=place)
+        self._loading.take(batch.keys[:stop], batch.values[:stop], place=place)
         return seen
 
-    # ---------------------------------------------------------------------------------------- the terms
+    # -------------------------------------------------------------------------------------- other layouts
 
-    def _check(self, commit: Commit, committed: CommittedOffset | None) -> None:
-        """Raise StateError if the commit is none that this worker can go on from."""
-        place = self._place(self._source.topic)
-        terms, n = commit.terms, commit.n
-        if terms.group != self._terms.group:
+    def _is_void(self, commit: Commit) -> bool:
+        """Whether the rows do not say what the users are: their layout is another, or they were voided for
+        a commit that did not come about.
+        """
+        unread = self._loading.unread > 0 or not self._format.reads(commit.terms.layout)
+        if not unread and commit.terms.layout != self._terms.layout:
+            log.info("%s: rows are carried over to other kinds of events", self._place(self._source.topic))
+        return unread or self._loading.void_n > commit.n
+
+    def _begin_anew(self, commit: Commit) -> Steps[Commit]:
+        """Let go of the rows, and return the commit with its floor where the group began.
+
+        Raises StateError if the log does not reach back there.
+        """
+        place, floor = self._place(self._source.topic), Point(commit.begun or 0, 0, read_clock(new_clock()))
+        start = (yield from self._reading.range(self._source.topic)).start
+        why = f"the log begins at {start}, the group began at {commit.begun}"
+        if commit.begun is None:
+            why = "the rows were moved here from other partitions"
+        if commit.begun is None or start > commit.begun:
             raise StateError(
-                f'the rows are those of the group "{terms.group}", not of "{self._terms.group}"',
+                f"the rows have another layout than this config gives them, and cannot be folded anew: {why}",
                 place=place,
-                remedy=f"give each group its own user_state and journal topics, {_ANEW}",
+                remedy=f"go back to the config or version that wrote them, {ANEW}",
             )
-        if terms.partitions != self._terms.partitions:
-            raise StateError(
-                f"commit {n} was made with {terms.partitions} partitions, now there are "
-                f"{self._terms.partitions}: users are in other partitions",
-                place=place,
-                remedy="move the rows with `ebbtide repartition`",
-            )
-        if committed and read_metadata(committed.metadata) == n and committed.offset != commit.at.offset:
-            raise StateError(
-                f"the group's offset is {committed.offset}, but commit {n} was made at {commit.at.offset}",
-                place=place,
-                remedy=f"set the group's offset back to {commit.at.offset}, {_ANEW}",
-            )
-        self._check_rows(commit)
-        if commit.floor.applied < commit.at.applied:
-            self._check_replay(commit)
+        self._judge.check_bundle(commit)
+        log.warning(
+            "%s: the rows have another layout; all users are folded anew from offset %d to %d",
+            place, floor.offset, commit.at.offset,
+        )  # fmt: skip
+        self._loading.void()
+        terms = msgspec.structs.replace(commit.terms, model_since=0)
+        return msgspec.structs.replace(commit, floor=floor, journal_start=0, terms=terms)
 
-    def _check_rows(self, commit: Commit) -> None:
-        ahead = catching_up.count_ahead(self._partition.table.users, commit.at.applied)
-        if self._exactly_once and ahead:
-            raise StateError(
-                f"{ahead} rows before commit {commit.n} hold more than it does: two workers wrote here",
-                place=self._place(self._config.topics.user_state),
-                remedy=f"see that no other group writes to this topic, then {_ANEW[3:]}",
-            )
-
-    def _check_replay(self, commit: Commit) -> None:
-        """The log before the commit must be folded as it was: raise StateError if that cannot be done."""
-        terms, ours = commit.terms, self._terms
-        changed = ""
-        if terms.meaning != ours.meaning:
-            changed = "the config means something else"
-        elif terms.bundle != ours.bundle and None in (terms.bundle, ours.bundle):
-            changed = "there is a model now" if terms.bundle is None else "there is no model any more"
-        elif terms.bundle != ours.bundle and self._partition.rules.model_risk:
-            changed = f"the bundle is {ours.bundle}, not {terms.bundle}, and sets the risk"
-        if changed:
-            raise StateError(
-                f"{changed} since commit {commit.n}, which left records to be replayed",
-                place=self._place(self._source.topic),
-                remedy="start all workers with what they had, stop them with SIGTERM, and start them anew: "
-                "a worker that stops in good order leaves nothing to replay",
-            )
-
-    def _changes(self, commit: Commit) -> tuple[Entry, ...]:
-        """Return the journal entries that lead from the commit's terms to ours."""
-        terms, ours, offset = commit.terms, self._terms, commit.at.offset
-        changes: list[Entry] = []
-        if terms.bundle != ours.bundle:
-            changes.append(ModelChange(offset, terms.bundle, ours.bundle))
-        if terms.meaning != ours.meaning:
-            changes.append(RulesChange(offset, terms.meaning, ours.meaning))
-        return tuple(changes)
+    def _point(self, commit: Commit) -> Point:
+        """Return where the commit was made, with the clock of the users that were folded anew."""
+        return Point(commit.at.offset, commit.at.entries, read_clock(self._partition.table.clock))
 
     # --------------------------------------------------------------------------- the journal and the log
 
@@ -292,32 +341,34 @@ class Restore:
                 raise StateError(
                     f"of the journal entries {first} to {stop - 1} there are {len(found)}",
                     place=self._place(topic),
-                    remedy=f"give the journal the retention of the events, {_ANEW}",
+                    remedy=f"give the journal the retention of the events, {ANEW}",
                 )
             yield from self._reading.wait()
         return [found[n][1] for n in sorted(found)], start
 
-    def _replay(self, commit: Commit, entries: list[Entry]) -> Steps[None]:
-        """Fold the log from the floor to the commit."""
+    def _replay(self, commit: Commit, entries: list[Entry], *, exact: bool) -> Steps[int]:
+        """Fold the log from the floor to the commit; return the last change of the model."""
         topic, floor, at = self._source.topic, commit.floor, commit.at
         encoding = commit.terms.bundle == self._terms.bundle
-        catch_up = CatchUp(self._partition, commit, entries, encoding=encoding, place=self._place(topic))
+        place = self._place(topic)
+        catch_up = CatchUp(self._partition, commit, entries, encoding=encoding, exact=exact, place=place)
 
         def take(batch: RecordBatch) -> bool:
             catch_up.take(batch)
             return False
 
         if floor.offset < at.offset:
-            log = yield from self._reading.range(topic)
-            if floor.offset < log.start or at.offset > log.end:
+            kept = yield from self._reading.range(topic)
+            if floor.offset < kept.start or at.offset > kept.end:
                 raise StateError(
-                    f"the log holds offsets {log.start} to {log.end}, but commit {commit.n} needs "
+                    f"the log holds offsets {kept.start} to {kept.end}, but commit {commit.n} needs "
                     f"{floor.offset} to {at.offset}",
                     place=self._place(topic),
-                    remedy=f"raise the retention of the topic before it happens again; now {_ANEW[3:]}",
+                    remedy=f"raise the retention of the topic before it happens again; now {ANEW[3:]}",
                 )
             yield from self._reading.records("replaying the log", topic, floor.offset, at.offset, take)
         catch_up.finish()
+        return catch_up.model_since
 
     def _place(self, topic: str) -> str:
         return f"{topic}-{self._partition.partition}"

@@ -12,6 +12,7 @@ from typing import Final
 from stream import idle, journal
 from stream.broker import Broker, CommittedOffset, Source
 from stream.catch_up import find_slot
+from stream.checkpoint import Checkpoints
 from stream.clock import Clock
 from stream.commits import Commits
 from stream.config import Config
@@ -43,8 +44,9 @@ class Share:
         source: Source,
         partition: int,
         clock: Clock,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        self.partition = partition
+        self.partition, self._checkpoints = partition, checkpoints
         self.engine = workshop.partition(source.topic, partition, undo=True, snapshots=True, clock=clock)
         self.engine.tested = workshop.tested
         self.next_offset = 0
@@ -81,7 +83,10 @@ class Share:
         """Whether there is anything to commit: records that were folded, rows that no snapshot holds, or the
         moment of the first start.
         """
-        return self._folded or (self._commits is not None and (self._commits.owing or self.is_new))
+        commits = self._commits
+        if commits is not None and commits.changing and not self._begun:
+            return False  # what changed with the config takes effect first
+        return self._folded or (commits is not None and (commits.owing or self.is_new))
 
     @property
     def is_new(self) -> bool:
@@ -92,6 +97,11 @@ class Share:
     def owed(self) -> int:
         """Rows that no snapshot holds: until they are written, a restore must replay the log behind them."""
         return int(self.engine.table.users.counts[0].dirty)
+
+    @property
+    def commits(self) -> int:
+        """How many commits there were."""
+        return 0 if self._commits is None else self._commits.n
 
     @property
     def undo_is_full(self) -> bool:
@@ -153,6 +163,7 @@ class Share:
             self._source,
             self._clock,
             partitions=found.partitions,
+            checkpoints=self._checkpoints,
         )
 
     def begin(self) -> Iterator[Slice]:
@@ -246,6 +257,29 @@ class Share:
         self.engine.table.rollback(self._savepoint)
         self.next_offset = self.committed_offset
         self._folded = False
+
+    def save(self, end: int | None) -> Iterator[None]:
+        """Leave a checkpoint in some steps, if all that is here is committed and written.
+
+        end: where `user_state` ended before the last commit, which proved that nobody else had written until
+        then; None if there was none, and the file ends where the restore did.
+        """
+        restore, commits = self._restore, self._commits
+        if self._checkpoints is None or restore is None or commits is None or not restore.topic_id:
+            return
+        if not commits.whole or self._folded:
+            return
+        table = self.engine.table
+        yield from self._checkpoints.write(
+            table,
+            self._workshop.format,
+            commits.last_words(),
+            partition=self.partition,
+            n=commits.n,
+            position=restore.position if end is None else end,
+            topic_id=restore.topic_id,
+            through=int(table.clock[0].applied),
+        )
 
     def close(self) -> None:
         """Let go of the rows."""

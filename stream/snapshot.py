@@ -22,6 +22,10 @@ USER_STATE: Final = "user_state"
 #: First byte of a key in the `user_state` topic: no user's id can be taken for the commit record's key.
 ROW_KEY: Final = b"u"
 COMMIT_KEY: Final = b"c"
+#: The description of a layout; its hash in hex follows.
+LAYOUT_KEY: Final = b"l"
+#: The rows before this record hold no more: the partition was folded anew (`loading.py`).
+VOID_KEY: Final = b"v"
 
 
 class Snapshot:

@@ -1,17 +1,17 @@
 """Rows of the user table as values of the `user_state` topic, and back, many at once (`stream.core.persist`).
 
-A value names its format and its layout (kinds, rings, scalars): another one is refused, never misread. Items
-are named by their ids, as indices are one process's own. The order in which a config names kinds and rings
-does not matter.
+A value names its format and its layout (kinds, rings, scalars). Rows of an older layout are carried over if
+only kinds differ and the layout's description is known (`layouts.py`); any other is left out and reported,
+never misread. Items are named by their ids, as indices are one process's own. The order in which a config
+names kinds and rings does not matter.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,11 +19,11 @@ from stream.config import Config
 from stream.core import persist
 from stream.core.dirty import GRAVE, LIVE, NOTHING
 from stream.core.persist import FIRST_MISSING, FORMAT, FRAME, MISSING, Names, Order
-from stream.core.rules import DEDUP_IDS, RECENT_ITEMS
 from stream.core.table import UserTable
 from stream.core.users import ROW
 from stream.errors import StateError
 from stream.items import ItemTable
+from stream.layouts import carry_over, describe, hash_layout, lay_out, order_of, read_description
 
 Ints = npt.NDArray[np.int64]
 Slots = npt.NDArray[np.int32]
@@ -36,21 +36,40 @@ class SnapshotFormat:
     """Encodes and loads rows for all tables of one worker: one config, one item table."""
 
     def __init__(self, config: Config, items: ItemTable) -> None:
-        description = _describe(config)
-        digest = hashlib.blake2b(description, digest_size=8, person=b"ebbtide-layout").digest()
+        self._ours = lay_out(config)
+        #: What is written to `user_state` beside the rows (`Layout`).
+        self.description: Final = describe(self._ours)
+        digest = hash_layout(self.description)
         #: The hash of what decides the shape of a row: kinds, rings, scalars.
         self.layout: Final = digest.hex()
         self._layout = np.uint64(int.from_bytes(digest, "little"))
-        self._order = _order(config)
+        self._order = order_of(config)
+        #: How the rows of each layout are read, by its hash.
+        self._orders = {int(self._layout): self._order}
         self._heads_bytes = 8 * len(config.windows.rings)
         self._names = ItemNames(items)
+
+    def learn(self, description: bytes) -> None:
+        """Hear of a layout that rows may have."""
+        older = read_description(description)
+        order = None if older is None else carry_over(older, self._ours, self._order)
+        if order is not None:
+            digest = hash_layout(description)
+            self._orders.setdefault(int.from_bytes(digest, "little"), order)
+
+    def reads(self, layout: str) -> bool:
+        """Whether rows of the layout with this hash (in hex) can be loaded, from what was heard by now."""
+        return int.from_bytes(bytes.fromhex(layout), "little") in self._orders
 
     def forget_items(self) -> None:
         """The item table was compacted: its indices mean other items now."""
         self._names = ItemNames(self._names.items)
 
-    def encode(self, table: UserTable, slots: Slots, words: Words, through: int) -> list[bytes | None]:
-        """Return what a snapshot says of each slot: a row, a grave, or None where `words` has NOTHING."""
+    def encode(self, table: UserTable, slots: Slots, words: Words, through: int | Ints) -> list[bytes | None]:
+        """Return what a snapshot says of each slot: a row, a grave, or None where `words` has NOTHING.
+
+        through: which record or entry they hold, of all of them or i8[B] of each.
+        """
         users, raw, names = table.users, persist.view_raw(table.users), self._names.all()
         frames = np.zeros(len(slots), FRAME).view(np.recarray)
         frames.format, frames.word = FORMAT, words
@@ -66,40 +85,79 @@ class SnapshotFormat:
             for i, word in enumerate(words.tolist())
         ]
 
+    def graves(self, count: int, through: int) -> list[bytes]:
+        """Return as many graves: nobody, up to this record or entry."""
+        frame = np.zeros(1, FRAME).view(np.recarray)
+        frame.format, frame.word, frame.layout, frame.through = FORMAT, GRAVE, self._layout, through
+        return [frame.tobytes()] * count
+
     def load(
         self, table: UserTable, ids: Sequence[bytes], values: Sequence[bytes | None], *, place: str
-    ) -> None:
+    ) -> list[int]:
         """Put rows into the table, in order; the last of a user holds. Timers are not set yet.
 
-        Raises StateError for a row of another format or layout, naming `place`.
+        Returns which rows were left out, because their layout is none that is known and can be carried over.
+        Raises StateError for a row of another format or a damaged one, naming `place`.
         """
         data, start = _join([value or b"" for value in values])
-        id_data, id_start = _join(ids)
         frames = _frames(data, start)
-        self._check(frames, np.diff(start), place)
+        self._check_format(frames, place)
+        said = frames.word != NOTHING
+        layouts = frames.layout.copy()
+        layouts[~said] = self._layout
+        if (layouts == self._layout).all():
+            self._load(table, ids, data, start, frames, self._order, place)
+            return []
+        left_out: list[int] = []
+        # What says nothing goes with what comes before it, so that a run is as long as it can be.
+        before = np.maximum.accumulate(np.where(said, np.arange(len(layouts)), -1))
+        layouts = np.where(before < 0, self._layout, layouts[before])
+        edges = [0, *(np.flatnonzero(np.diff(layouts)) + 1).tolist(), len(layouts)]
+        for first, stop in pairwise(edges):
+            order = self._orders.get(int(layouts[first]))
+            if order is None:
+                left_out += (first + np.flatnonzero(said[first:stop])).tolist()
+                nothing = (first + np.flatnonzero(~said[first:stop])).tolist()
+                self.load(table, [ids[i] for i in nothing], [values[i] for i in nothing], place=place)
+            else:
+                run = start[first : stop + 1]
+                self._load(table, ids[first:stop], data, run, frames[first:stop], order, place)
+        return left_out
+
+    def _load(
+        self,
+        table: UserTable,
+        ids: Sequence[bytes],
+        data: npt.NDArray[np.uint8],
+        start: Ints,
+        frames: Any,
+        order: Order,
+        place: str,
+    ) -> None:
+        """Put rows of one layout into the table."""
+        self._check_sizes(frames, np.diff(start), place)
+        id_data, id_start = _join(ids)
         table.reserve(len(ids), len(id_data), 0)
         users, names = table.users, self._names.all()
         missing = np.zeros(int(frames.recent.sum()), MISSING).view(np.recarray)
         kept = users.counts[0].copy()
         users.counts.keep_undo = users.counts.keep_dirty = 0
         unknown = persist.load_rows(
-            table.rules, users, table.undo, persist.view_raw(users), self._order, names, frames, data, start,
+            table.rules, users, table.undo, persist.view_raw(users), order, names, frames, data, start,
             id_data, id_start, missing,
         )  # fmt: skip
         users.counts.keep_undo, users.counts.keep_dirty = kept.keep_undo, kept.keep_dirty
         self._name(users.recent, missing[:unknown], data)
         table.commit()
 
-    def _check(self, frames: Any, sizes: Ints, place: str) -> None:
+    def _check_format(self, frames: Any, place: str) -> None:
         said = frames[frames.word != NOTHING]
         if (said.format != FORMAT).any() or (said.word > GRAVE).any():
             raise StateError(
                 "a row is in a format that this version cannot read", place=place, remedy=_REMEDY
             )
-        if (said.layout != self._layout).any():
-            raise StateError(
-                "a row has another layout of kinds and rings than this config", place=place, remedy=_REMEDY
-            )
+
+    def _check_sizes(self, frames: Any, sizes: Ints, place: str) -> None:
         fixed = FRAME.itemsize + ROW.itemsize + self._heads_bytes
         wide = {name: frames[name].astype(np.int64) for name in ("cells", "spend", "seen", "state")}
         columns = 4 * wide["cells"] + 10 * wide["spend"] + 8 * wide["seen"] + 4 * wide["state"]
@@ -147,28 +205,6 @@ class ItemNames:
         self._names = Names(room, np.concatenate([self._names.start, used + start[1:]]), lookup)
         persist.index_names(self._names, first, count)
         self._count = count
-
-
-def _describe(config: Config) -> bytes:
-    """Return everything that decides the shape of a row, as text."""
-    rings = sorted((ring.bucket_ms, ring.buckets) for ring in config.windows.rings)
-    scalars = [list(map(str, field)) for field in ROW.descr]
-    shape = [sorted(config.events.kinds), rings, config.time.day_offset_ms, DEDUP_IDS, RECENT_ITEMS, scalars]
-    return msgspec.json.encode(shape)
-
-
-def _order(config: Config) -> Order:
-    rings, kinds = config.windows.rings, list(config.events.kinds)
-    by_size = sorted(range(len(rings)), key=lambda ring: rings[ring].bucket_ms)
-    by_name = sorted(range(len(kinds)), key=kinds.__getitem__)
-    first = np.cumsum([0, *(ring.buckets for ring in rings)])
-    cells = [
-        (first[ring] + bucket) * len(kinds) + kind
-        for ring in by_size
-        for bucket in range(rings[ring].buckets)
-        for kind in by_name
-    ]
-    return Order(np.array(by_size, np.int64), np.array(cells, np.int64))
 
 
 def _join(pieces: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Ints]:

@@ -38,8 +38,9 @@ TOPIC_DEFAULTS: Final[Mapping[str, str]] = {
 class MemoryTopic:
     """A topic's settings and logs."""
 
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, number: int) -> None:
         self.name = topic.name
+        self.id = f"{topic.name}-{number}"
         self.logs = [PartitionLog(topic.name, partition) for partition in range(topic.partitions)]
         self.configs: dict[str, str] = {}
         self.configure({**TOPIC_DEFAULTS, **topic.configs})
@@ -90,7 +91,9 @@ class MemoryBroker:
         """Create a topic; one that exists already is left as it is."""
         with self.lock:
             if name not in self._topics:
-                self._topics[name] = MemoryTopic(Topic(name, partitions, configs=configs or {}))
+                self._topics[name] = MemoryTopic(
+                    Topic(name, partitions, configs=configs or {}), next(self._order)
+                )
 
     def find_topic(self, name: str) -> MemoryTopic | None:
         return self._topics.get(name)

@@ -72,6 +72,11 @@ class MemoryAdmin:
         topic = self._broker.find_topic(name)
         return None if topic is None else Topic(name, len(topic.logs), 1, dict(topic.configs))
 
+    def topic_id(self, name: str) -> str:
+        with self._line.call("admin.topic_id", refusable=True):
+            topic = self._broker.find_topic(name)
+            return "" if topic is None else topic.id
+
     def create(self, topics: Sequence[Topic]) -> None:
         with self._line.call("admin.create", refusable=True):
             for topic in topics:

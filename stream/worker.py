@@ -28,6 +28,7 @@ from stream.flight import Done, Flight, Launch
 from stream.intake import DeadLetterShare, Intake
 from stream.items_feed import ItemsFeed
 from stream.lag import LagMeter
+from stream.leaving import Leaving
 from stream.log import log
 from stream.observe import Observer
 from stream.phases import Phase
@@ -77,8 +78,12 @@ class Worker:
         self._dead_letters = DeadLetterShare(config)
         self._compaction = Compaction(workshop)
         self._items = ItemsFeed(broker, config.topics.items, workshop)
+        self._leaving = Leaving(config, broker, self.clock)
         self._roll_out = RollOut(config)
-        self._control = ControlFeed(broker, config.topics.control, self.clock, self._roll_out.want)
+        self._control = ControlFeed(
+            broker, config.topics.control, self.clock,
+            roll_out=self._roll_out.want, erased=self._leaving.forget,
+        )  # fmt: skip
         self._intake = Intake(self.source)
         self._lag = LagMeter(self.source, self.observer, self.clock)
         self._stopping = False
@@ -106,6 +111,7 @@ class Worker:
     def close(self) -> None:
         """Leave the group; what is still assigned is committed on the way out, unless something broke."""
         self.source.close()
+        self._leaving.finish(write=not self._broken)
         if self._flight is not None:  # something broke meanwhile
             with suppress(AbortableError, FencedError):
                 self._flight.land()
@@ -121,11 +127,11 @@ class Worker:
             for records in self._poll():
                 self._apply(records)
             self._drop_items()
+            self._leaving.step()
             self._restore()
-            self._begin()
+            self._go_on()
             self._obey()
             self._go_over()
-            self._advance_idle()
             self._commit_if_due()
         except (AbortableError, FencedError) as error:
             self._recover(error)
@@ -177,10 +183,11 @@ class Worker:
             self._produce(share, part)
             self._commit_if_due()
 
-    def _begin(self) -> None:
-        """Finish what the last commit cut short in partitions that were restored or undone."""
+    def _go_on(self) -> None:
+        """Finish what the last commit cut short, and let event time pass where the log is silent."""
         for share in self.shares.values():
             self._take(share, share.begin())
+            self._take(share, share.advance_idle(self.source, self.clock))
 
     def _produce(self, share: Share, part: Slice) -> None:
         self.observer.slice(share, part)
@@ -189,7 +196,7 @@ class Worker:
 
     def _drop_items(self) -> None:
         """Keep the item table bounded: between batches, and while no partition is half restored."""
-        if self._compaction.due and all(share.phase is Phase.LIVE for share in self.shares.values()):
+        if self._compaction.due and not self._leaving.busy and len(self._live()) == len(self.shares):
             self._compaction.run([share.engine for share in self.shares.values()])
 
     def _restore(self) -> None:
@@ -203,7 +210,7 @@ class Worker:
                     if not share.is_outdated:
                         raise
                     restored = False
-                    self._renew(share.partition)
+                    self._renew([share.partition])
                 if restored:
                     self.source.seek(share.partition, share.next_offset)
                 if restored and not self._intake.paused:
@@ -225,12 +232,7 @@ class Worker:
         self.workshop, self._compaction = workshop, Compaction(workshop)
         self._items.close()
         self._items = ItemsFeed(self.broker, self.config.topics.items, workshop)
-        self._renew_all()
-
-    def _advance_idle(self) -> None:
-        """Let event time pass in partitions that are silent, if a deadline would fall due."""
-        for share in self.shares.values():
-            self._take(share, share.advance_idle(self.source, self.clock))
+        self._renew(list(self.shares))
 
     # --------------------------------------------------------------------------------------- the commit
 
@@ -336,17 +338,14 @@ class Worker:
         self.sink = self.broker.sink()
         self.transaction = Transaction(self.sink, self.clock)
         self._open_sink()
-        self._renew_all()
+        self._renew(list(self.shares))
 
-    def _renew_all(self) -> None:
-        for partition in list(self.shares):
-            self.source.pause([partition])
-            self._renew(partition)
-
-    def _renew(self, partition: int) -> None:
-        """Restore a partition from its last commit."""
-        self.shares[partition].close()
-        self.shares[partition] = self._new_share(partition)
+    def _renew(self, partitions: Sequence[int]) -> None:
+        """Restore partitions from their last commit."""
+        self.source.pause(partitions)
+        for partition in partitions:
+            self.shares[partition].close()
+            self.shares[partition] = self._new_share(partition)
 
     def _open_sink(self) -> None:
         while not self._stopping:
@@ -362,6 +361,7 @@ class Worker:
     def on_assign(self, partitions: Sequence[int]) -> None:
         self.observer.rebalance("assigned", partitions)
         for partition in partitions:
+            self._leaving.come_back(partition)
             self.shares[partition] = self._new_share(partition)
 
     def on_revoke(self, partitions: Sequence[int]) -> None:
@@ -369,7 +369,8 @@ class Worker:
         self.observer.rebalance("revoked", partitions)
         if not self._broken:
             try:
-                drain(self.commit, [self.shares[p] for p in partitions if p in self.shares], self.clock)
+                self._land()
+                self._leaving.drain([self.shares[p] for p in partitions if p in self.shares], self.commit)
             except (AbortableError, FencedError) as error:
                 self._recover(error)
         self._drop(partitions)
@@ -394,4 +395,5 @@ class Worker:
                 self.observer.dropped(partition)
 
     def _new_share(self, partition: int) -> Share:
-        return Share(self.config, self.workshop, self.broker, self.source, partition, self.clock)
+        checkpoints, clock = self._leaving.checkpoints, self.clock
+        return Share(self.config, self.workshop, self.broker, self.source, partition, clock, checkpoints)

@@ -102,7 +102,11 @@ def ring_before(
 
 @kernel
 def change_rules(rules: Rules, users: Users, undo: Undo, clocks: Any, offset: int) -> None:
-    """Journal: from `offset` on these rules hold. Every deadline is set anew; those due ring as timers do."""
+    """Journal: from `offset` on these rules hold. Every deadline is set anew; those due ring as timers do.
+
+    A row that was read without the cells of a kind that is no more has changed, too: while the snapshot has
+    these cells, the kind must not come back.
+    """
     clock = clocks[0]
     users.counts[0].stamp += 1
     begin(clock, offset)
@@ -113,7 +117,8 @@ def change_rules(rules: Rules, users: Users, undo: Undo, clocks: Any, offset: in
             continue
         at_risk_after = find_rhythm(rules, row)
         deadline = find_deadline(rules, row, at_risk_after)
-        if deadline != row.deadline or at_risk_after != row.at_risk_after:
+        changed = deadline != row.deadline or at_risk_after != row.at_risk_after
+        if changed or users.marks[slot].dropped:
             touch(users, undo, slot, clock.applied)
             row.at_risk_after = at_risk_after
             row.deadline = deadline

@@ -59,6 +59,9 @@ _DAY_BYTES: Final = 10
 #: The deadline of a row that stands for a grave while the log is replayed: always due.
 GRAVE_DEADLINE: Final = NEVER
 
+#: The place of a cell that is read and not kept (`Order`).
+DROPPED: Final = -1
+
 #: What `load_rows` notes of an item that it does not know. Until that is named, the n-th has the index
 #: FIRST_MISSING − n: a later row of the same user may have taken its place.
 FIRST_MISSING: Final = -2
@@ -77,7 +80,10 @@ class Raw(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Where the written rings and cells lie in the table, in the order of writing."""
+    """Where the written rings and cells lie in the table, in the order of writing.
+
+    Of rows in an older layout the kinds are the older ones; what the table has no place for is DROPPED.
+    """
 
     rings: Ints  # [R]
     cells: Ints  # [W K] flat
@@ -265,8 +271,10 @@ def load_rows(
 ) -> int:
     """Put the rows data[start[i]:start[i + 1]] of the users ids[id_start[i]:id_start[i + 1]] into the table.
 
-    The last one of a user holds. A state of another length than the table's becomes zeros. Items without a
-    name are noted in missing[items of all rows]; returns how many. No timer is set: `wind_up` does that.
+    The last one of a user holds. A row that loses cells to the order is marked, so that the change of the
+    rules that took them away has it written anew (`change_rules`). A state of another length than the table's
+    becomes zeros. Items without a name are noted in missing[items of all rows]; returns how many. No timer is
+    set: `wind_up` does that.
     """
     unknown = 0
     for i in range(len(frames)):
@@ -282,6 +290,7 @@ def load_rows(
         if slot == NO_SLOT:
             slot = create(users, undo, rules, ids, begin, end, hash_, 0)
         users.marks[slot].through = frame.through
+        users.marks[slot].dropped = 0
         if frame.word == GRAVE:
             users.rows[slot].lifecycle = CHURNED
             users.rows[slot].deadline = GRAVE_DEADLINE
@@ -315,8 +324,11 @@ def read_rings(users: Users, raw: Raw, order: Order, frame: Any, slot: int, data
     for j in range(raw.cells.shape[1]):
         raw.cells[slot, j] = 0
     for _ in range(frame.cells):
-        place = min(data[at] | np.int64(data[at + 1]) << 8, len(order.cells) - 1)
-        raw.cells[slot, order.cells[place]] = data[at + 2] | np.int64(data[at + 3]) << 8
+        place = order.cells[min(data[at] | np.int64(data[at + 1]) << 8, len(order.cells) - 1)]
+        if place == DROPPED:
+            users.marks[slot].dropped = 1
+        else:
+            raw.cells[slot, place] = data[at + 2] | np.int64(data[at + 3]) << 8
         at += _CELL_BYTES
     for j in range(users.spend.shape[1]):
         users.spend[slot, j] = 0.0

@@ -68,6 +68,7 @@ MARK: Final = np.dtype(
         ("grave", "i8"),  # of a user who is gone: when a snapshot said so first, 0 if none has
         ("heap_entries", "i4"),
         ("steps", "i4"),  # encoder steps in the fold call `stamp`
+        ("dropped", "i4"),  # restore: the row was read without cells that it has in the snapshot
     ],
     align=True,
 )

@@ -30,6 +30,7 @@ from stream.core.dirty import LIVE
 from stream.core.events import NEVER
 from stream.core.fold import new_clock
 from stream.errors import StateError, UsageError
+from stream.loading import write_description
 from stream.partitioner import partition_of
 from stream.records import Output
 from stream.snapshot import COMMIT_KEY, ROW_KEY, USER_STATE
@@ -155,6 +156,9 @@ class Move:
     def run(self, source: Broker) -> int:
         """Move the rows of all old partitions, and begin the new group. Return how many rows."""
         leftover = self._read_leftover()
+        descriptions = [write_description(self._workshop.format, p) for p in self._coming.partitions]
+        leftover.difference_update((output.partition, output.key or b"") for output in descriptions)
+        self._write(descriptions)
         commits: dict[int, Commit] = {}
         moved = 0
         asked = source.source()

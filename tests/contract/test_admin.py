@@ -55,3 +55,11 @@ def test_what_is_not_there_or_not_possible_is_refused(rig: Rig) -> None:
     with pytest.raises(BrokerError, match="there is no partition 7"):
         admin.ranges(rig.topic(2), [7])
     assert admin.describe([]) == {}
+
+
+def test_a_topic_has_an_id_of_its_own(rig: Rig) -> None:
+    admin = rig.connect(identity("")).admin()
+    first, second = rig.topic(1), rig.topic(1)
+    assert admin.topic_id(first) == admin.topic_id(first)
+    assert len({admin.topic_id(first), admin.topic_id(second), ""}) == 3
+    assert admin.topic_id("no-such-topic") == ""

@@ -84,6 +84,7 @@ class Options(NamedTuple):
     watched: bool  # with the observer and metrics of production
     ahead: bool  # workers fold on while a commit is on its way
     spare_items: int  # items that are kept although nobody remembers them
+    checkpoint: bool  # partitions leave files, in one folder for all processes
 
     @property
     def exactly_once(self) -> bool:
@@ -130,6 +131,7 @@ def draw(seed: int) -> Options:
         watched=chance.random() < 0.1,
         ahead=chance.random() < 0.6,
         spare_items=chance.choice((0, 2, 1_000_000)),
+        checkpoint=random.Random(~seed).random() < 0.3,  # of its own: the others are what they were
     )
     if options.model == "":
         options.quirks.pop("poison", None)

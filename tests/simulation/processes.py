@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from stream.broker import CommittedOffset, GroupToken, Identity, Sink
+from stream.checkpoint import Checkpoints, Saved
 from stream.clock import VirtualClock
 from stream.codec import Decoder
 from stream.compaction import Compaction
@@ -20,6 +22,7 @@ from stream.flight import Done, Launch
 from stream.items import ItemTable
 from stream.observe import Observer
 from stream.phases import Phase
+from stream.reading import Home, Steps
 from stream.records import Output
 from stream.share import Share
 from stream.snapshot_format import SnapshotFormat
@@ -76,6 +79,20 @@ class WatchedLine(Line):
     def call(self, point: str, *, refusable: bool = False) -> Call:
         self._cross(point)
         return super().call(point, refusable=refusable)
+
+
+class ToldCheckpoints(Checkpoints):
+    """Files that tell when one of them is used."""
+
+    def __init__(self, folder: Path, config: Config, clock: VirtualClock, tell: Callable[[], None]) -> None:
+        super().__init__(folder, config, clock)
+        self._tell = tell
+
+    def find(self, partition: int, layout: str, n: int, home: Home) -> Steps[Saved | None]:
+        saved = yield from super().find(partition, layout, n, home)
+        if saved is not None:
+            self._tell()
+        return saved
 
 
 class Errand:
@@ -258,6 +275,11 @@ class Process:
             config, self.client, workshop, clock=broker.clock, observer=observer, launch=launch
         )
         self.worker._compaction = Compaction(workshop, options.spare_items)
+        if config.worker.checkpoint_dir is not None:
+            self.worker._leaving.checkpoints = ToldCheckpoints(
+                config.worker.checkpoint_dir, config, cast(VirtualClock, broker.clock),
+                lambda: street.tell(self, "reads rows from a file", "from a file"),
+            )  # fmt: skip
         self.worker.start()
 
     @property

@@ -13,10 +13,10 @@ from tests.simulation.world import run_seed
 CAUGHT_BY = {
     "restore-offsets-but-not-rows": 1,
     "outputs-outside-the-transaction": 4,
-    "commit-on-lost": 24,
-    "skip-fencing": 14,
-    "read-user-state-to-its-end": 131,
-    "rows-without-through": 4,
+    "commit-on-lost": 13,
+    "skip-fencing": 26,
+    "read-user-state-to-its-end": 142,
+    "rows-without-through": 3,
 }
 
 

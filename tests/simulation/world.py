@@ -12,7 +12,13 @@ import hashlib
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from secrets import token_hex
+from shutil import rmtree
+from tempfile import gettempdir
 from typing import Final
+
+import msgspec
 
 from stream import share as share_module
 from stream.config_load import parse_config
@@ -41,7 +47,7 @@ STORY_LINES: Final = 120
 
 #: What came of it all; a batch is what was polled since the last commit.
 OUTCOMES: Final = (
-    "starts", "zombies", "assigned", "revoked", "revoked in batch", "lost", "lost in batch",
+    "starts", "from a file", "zombies", "assigned", "revoked", "revoked in batch", "lost", "lost in batch",
     "undone", "started over", "commits", "commits in storm", "idle steps",
 )  # fmt: skip
 #: What is counted, in the order of the table that it is printed as.
@@ -68,6 +74,10 @@ class World:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.config = parse_config(options.tree)
+        if options.checkpoint:
+            folder = Path(gettempdir()) / f"ebbtide-{token_hex(8)}"  # made with the first file in it
+            where = msgspec.structs.replace(self.config.worker, checkpoint_dir=folder)
+            self.config = msgspec.structs.replace(self.config, worker=where)
         self.happened: Counter[str] = Counter()
         self.story: deque[str] = deque(maxlen=STORY_LINES)
         self._chance = random.Random(options.seed ^ 0x5EED)
@@ -94,6 +104,15 @@ class World:
 
     def run(self) -> None:
         """Live through both phases. Raises ViolationError."""
+        usual = share_module.UNDO_ROWS_MAX
+        try:
+            self._live()
+        finally:
+            share_module.UNDO_ROWS_MAX = usual  # type: ignore[misc]
+            if self.config.worker.checkpoint_dir is not None:
+                rmtree(self.config.worker.checkpoint_dir, ignore_errors=True)
+
+    def _live(self) -> None:
         share_module.UNDO_ROWS_MAX = self.options.undo_rows_max  # type: ignore[misc]
         while self._producers.left > self.options.records - self.options.preloaded:
             self._producers.burst(self._producers.left - self.options.records + self.options.preloaded)
@@ -299,7 +318,8 @@ class World:
         return self._cleaner.trim()
 
     def _compact(self) -> bool:
-        return self._cleaner.compact(drop_nulls=not any(each.restoring for each in self._processes))
+        reading = any(each.restoring for each in self._processes)
+        return self._cleaner.compact(drop_nulls=not reading and not self.options.checkpoint)
 
     def _process(self, number: int) -> Process:
         return Process(f"worker-{number}", f"{self.config.kafka.group_id}-{number}")
