@@ -48,7 +48,7 @@ class KafkaAdmin:
         found = [name for name in names if name in known]
         configs = self._configs(found)
         topics: dict[str, Topic | None] = dict.fromkeys(names)
-        for name in found:
+        for name in configs:
             partitions = known[name].partitions
             replication = min((len(each.replicas) for each in partitions.values()), default=0)
             topics[name] = Topic(name, len(partitions), replication, configs[name])
@@ -61,14 +61,21 @@ class KafkaAdmin:
             raise classify(kafka_error(error), place=self._place) from error
 
     def _configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return the configs of topics; one that the node asked does not know yet is left out."""
         if not names:
             return {}
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         futures = self._client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
-        return {
-            resource.name: {key: entry.value for key, entry in _result(future, resource.name).items()}
-            for resource, future in futures.items()
-        }
+        configs = {}
+        for resource, future in futures.items():
+            try:
+                entries = _result(future, resource.name)
+            except BrokerError as error:
+                if not _is_unknown_topic(error):
+                    raise
+            else:
+                configs[resource.name] = {key: entry.value for key, entry in entries.items()}
+        return configs
 
     def topic_id(self, name: str) -> str:
         asked = self._client.describe_topics(TopicCollection([name]), request_timeout=REQUEST_TIMEOUT_S)
@@ -139,6 +146,11 @@ class KafkaAdmin:
 
     def close(self) -> None:
         """Nothing to wait for: the client ends with its last reference."""
+
+
+def _is_unknown_topic(error: BrokerError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and kafka_error(cause).code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 def _result(future: Future[T], place: str) -> Any:
