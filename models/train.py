@@ -214,9 +214,11 @@ def make_optimizer(
         chosen = [p for p in model.parameters() if own.get(id(p), "rest") == name]
         for parameter in chosen:
             parameter.requires_grad_(rate > 0 and id(parameter) not in kept)
-        if rate > 0:
-            groups.append({"params": chosen, "lr": rate})
-    optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        for decay, group in ((recipe.weight_decay, True), (0.0, False)):
+            parameters = [p for p in chosen if (p.dim() > 1) == group]
+            if rate > 0 and parameters:
+                groups.append({"params": parameters, "lr": rate, "weight_decay": decay})
+    optimizer = torch.optim.AdamW(groups)
     steps = max(1, steps)
     if recipe.schedule == "one-cycle":  # up and down once (Smith, 2018)
         most = [group["lr"] for group in groups]
