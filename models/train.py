@@ -142,7 +142,8 @@ def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> 
         ) from error
     sold = count_sales(data)
     with torch.no_grad():
-        model.items.own_bias.copy_(torch.from_numpy(log_share(sold)))
+        shares = torch.from_numpy(log_share(sold))
+        model.items.own_bias.copy_(shares)
         model.items.own.weight[-1] = 0.0
         if recipe.repurchase:
             codes = repurchase_codes(torch.from_numpy(sold), recipe.embedding_size, recipe.repurchase)
@@ -152,6 +153,9 @@ def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> 
         with torch.no_grad():
             for parameter in model.items.encoder.parameters():
                 parameter.mul_(recipe.attributes_scale)
+            # An item that must do with its attributes is a usual one: bias 0 would say it is all that is taken.
+            model.items.encoder.bias.bias.add_(shares.mean())
+            model.items.own_bias.sub_(shares.mean())
     return model
 
 

@@ -18,7 +18,8 @@ from models.judge import judge, read_silences, read_values
 from models.objective import Objective, learnt_items
 from models.recipe import Recipe
 from models.recommender import Recommender
-from models.train import count_epochs, fit, make_model
+from models.run import describe
+from models.train import count_epochs, count_sales, fit, log_share, make_model, make_optimizer
 from models.validate import hold_out
 from stream.errors import UsageError
 from tests.models.clicks import fold_clicks
@@ -219,3 +220,26 @@ def test_a_run_that_was_killed_goes_on_to_the_same_model(tmp_path: Path) -> None
     assert [(epoch.loss, epoch.held) for epoch in again] == [(epoch.loss, epoch.held) for epoch in history]
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
+
+
+def test_an_item_that_must_do_with_its_attributes_begins_as_a_usual_one(data: Sequences) -> None:
+    chosen = recipe(attributes=["end"], attributes_scale=0.01)
+    described = describe(
+        data.item_ids, {name: {"end": "ab"[i % 2]} for i, name in enumerate(data.item_ids)}, chosen
+    )
+    model = make_model(data, chosen, described)
+    shares = torch.from_numpy(log_share(count_sales(data)))
+    with torch.no_grad():
+        bias = model.items()[1]
+    torch.testing.assert_close(bias, shares, atol=0.01, rtol=0)
+    torch.testing.assert_close(
+        bias - model.items.own_bias, shares.mean().expand(len(shares)), atol=0.01, rtol=0
+    )
+
+
+def test_weight_decay_spares_biases_and_the_scale(data: Sequences) -> None:
+    chosen = recipe(similarity="cosine", weight_decay=0.1, bias_learning_rate=1e-3)
+    model = make_model(data, chosen, None)
+    optimizer, _ = make_optimizer(model, chosen, 10)
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(p) for p in model.parameters() if p.dim() > 1}
