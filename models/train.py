@@ -153,7 +153,7 @@ def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> 
         with torch.no_grad():
             for parameter in model.items.encoder.parameters():
                 parameter.mul_(recipe.attributes_scale)
-            # An item that must do with its attributes is a usual one: bias 0 would say it is all that is taken.
+            # An item that must do with its attributes is a usual one: bias 0 would be all of the sales.
             model.items.encoder.bias.bias.add_(shares.mean())
             model.items.own_bias.sub_(shares.mean())
     return model

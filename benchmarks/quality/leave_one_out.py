@@ -81,7 +81,9 @@ def fit_size(recipe: Recipe, data: Sequences) -> Recipe:
 
 
 def train(trial: Trial, recipe: Recipe, words: dict[str, Any], item_ids: list[str]) -> Recommender:
-    """Train with the second last items as what is watched."""
+    """Train with the second last items as what is watched, ranked as the test ranks."""
+    watched = msgspec.structs.replace(recipe.validation, unseen=trial.unseen)
+    recipe = msgspec.structs.replace(recipe, validation=watched)
     described = describe(item_ids, words, recipe) if words else None
     model = make_model(trial.train, recipe, described)
     wanted = np.zeros(len(trial.judged.item), np.bool_)

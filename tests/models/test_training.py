@@ -14,7 +14,7 @@ import torch
 
 from models.checkpoint import Epoch
 from models.dataset import Sequences
-from models.judge import judge, read_silences, read_values
+from models.judge import gains_of, judge, read_silences, read_values, walk
 from models.objective import Objective, learnt_items
 from models.recipe import Recipe
 from models.recommender import Recommender
@@ -243,3 +243,21 @@ def test_weight_decay_spares_biases_and_the_scale(data: Sequences) -> None:
     optimizer, _ = make_optimizer(model, chosen, 10)
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(p) for p in model.parameters() if p.dim() > 1}
+
+
+def test_what_is_watched_may_leave_out_what_the_user_had(data: Sequences) -> None:
+    chosen = recipe(**HELD)
+    model, asked, _ = train(data, chosen)
+    for seen in walk(model, asked):
+        targets = asked.targets(seen.batch)
+        query = asked.query(model, seen, targets)
+        scores = query @ seen.vectors[:-1].T + seen.bias
+        found = gains_of(query, seen, targets, asked.data.item)
+        for place, (row, step) in enumerate(zip(targets.row, targets.step, strict=True)):
+            start = seen.batch.start[row]
+            right = targets.item[targets.position == place]
+            had = set(asked.data.item[start : start + step + 1].tolist()) - {-1}
+            left = [i for i in range(scores.shape[1]) if i not in had or i in right]
+            if len(right) == 1:
+                rank = sum(bool(scores[place, i] > scores[place, right[0]]) for i in left)
+                assert found[place].item() == pytest.approx(1 / np.log2(rank + 2) if rank < 10 else 0.0)
