@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.batches import whole
+from models.batches import Batch, whole
 from models.objective import Objective, Seen
 from models.recommender import Recommender
 from models.targets import Targets
@@ -42,21 +43,37 @@ def judge(model: Recommender, objective: Objective, *, ndcg: bool = False) -> di
         if ndcg:
             targets = objective.targets(seen.batch)
             if len(targets.item):
-                gains = gains_of(objective.query(model, seen, targets), seen, targets)
+                had = objective.data.item if objective.recipe.validation.unseen else None
+                gains = gains_of(objective.query(model, seen, targets), seen, targets, had)
                 add("ndcg", float(gains.mean()), len(gains))
     return {name: total / weights[name] for name, total in sums.items()}
 
 
-def gains_of(query: Tensor, seen: Seen, targets: Targets) -> Tensor:
-    """Return NDCG@10 of each position [P]; every item competes, nothing is excluded."""
+def gains_of(query: Tensor, seen: Seen, targets: Targets, had: npt.NDArray[np.int32] | None = None) -> Tensor:
+    """Return NDCG@10 of each position [P]; every item competes.
+
+    had: the events' items [N], and those up to the position are taken out, but for one that is right.
+    """
     scores = query @ seen.vectors[:-1].T + seen.bias  # [P, I]
     position, item = torch.from_numpy(targets.position), torch.from_numpy(targets.item)
-    rank = (scores[position] > scores[position, item][:, None]).sum(1)  # [T]
+    own = scores[position, item][:, None]
+    if had is not None:
+        take_out(scores, seen.batch, targets, had)
+    rank = (scores[position] > own).sum(1)  # [T]
     gain = torch.where(rank < PLACES, 1.0 / torch.log2(rank + 2.0), 0.0)
     found = torch.zeros(len(query)).index_add_(0, position, gain)
     count = torch.bincount(position, minlength=len(query)).clamp(max=PLACES)
     best = torch.cumsum(1.0 / torch.log2(torch.arange(PLACES) + 2.0), 0)
     return (found / best[count - 1]).clamp(max=1.0)
+
+
+def take_out(scores: Tensor, batch: Batch, targets: Targets, items: npt.NDArray[np.int32]) -> None:
+    """Put the items that came up to each position behind all others: scores [P, I], items [N]."""
+    length = targets.step + 1
+    place = np.repeat(np.arange(len(length)), length)
+    back = np.arange(len(place)) - np.repeat(np.cumsum(length) - length, length)
+    item = items[batch.start[targets.row][place] + back].astype(np.int64)
+    scores[torch.from_numpy(place[item >= 0]), torch.from_numpy(item[item >= 0])] = -torch.inf
 
 
 class Silent(NamedTuple):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.batches import Batch, pad_batch
 from models.dataset import Sequences
-from models.heads import Sampler, gbce, log_chance, sampled_softmax
+from models.heads import Sampler, gbce, sampled_softmax, softmax_loss
 from models.recipe import Recipe
 from models.recommender import Recommender
 from models.targets import (
@@ -175,13 +175,12 @@ class Objective:
         position, weight = torch.from_numpy(targets.position), torch.from_numpy(targets.weight)
         target = learnt.place[torch.from_numpy(targets.item)]
         if asked.kind == "softmax":
-            loss = -log_chance(query, rows, bias)[position, target]  # [T]
+            return softmax_loss(query, position, target, weight, rows, bias) / len(query)
+        drawn = self._sampler.draw(asked.negatives)
+        if asked.kind == "sampled":
+            loss = sampled_softmax(query[position], target, rows, bias, drawn, self._sampler.share)
         else:
-            drawn = self._sampler.draw(asked.negatives)
-            if asked.kind == "sampled":
-                loss = sampled_softmax(query[position], target, rows, bias, drawn, self._sampler.share)
-            else:
-                loss = gbce(query[position], target, rows, bias, drawn, calibration=asked.calibration)
+            loss = gbce(query[position], target, rows, bias, drawn, calibration=asked.calibration)
         return (loss * weight).sum() / len(query)
 
     def _rerank(self, model: Recommender, seen: Seen, query: Tensor, targets: Targets) -> Tensor:

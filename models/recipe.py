@@ -89,6 +89,7 @@ class Validation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     measure: Annotated[
         Literal["loss", "ndcg"], _says("What is watched: the loss, or NDCG@10 among all items.")
     ] = "loss"
+    unseen: Annotated[bool, _says("NDCG@10 among the items that the user had not had.")] = False
     patience: Annotated[
         int, _says("Stop after so many epochs that bring nothing, and keep the best; 0: never.", ge=0)
     ] = 0

@@ -142,7 +142,8 @@ def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> 
         ) from error
     sold = count_sales(data)
     with torch.no_grad():
-        model.items.own_bias.copy_(torch.from_numpy(log_share(sold)))
+        shares = torch.from_numpy(log_share(sold))
+        model.items.own_bias.copy_(shares)
         model.items.own.weight[-1] = 0.0
         if recipe.repurchase:
             codes = repurchase_codes(torch.from_numpy(sold), recipe.embedding_size, recipe.repurchase)
@@ -152,6 +153,9 @@ def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> 
         with torch.no_grad():
             for parameter in model.items.encoder.parameters():
                 parameter.mul_(recipe.attributes_scale)
+            # An item that must do with its attributes is a usual one: bias 0 would be all of the sales.
+            model.items.encoder.bias.bias.add_(shares.mean())
+            model.items.own_bias.sub_(shares.mean())
     return model
 
 
@@ -214,9 +218,11 @@ def make_optimizer(
         chosen = [p for p in model.parameters() if own.get(id(p), "rest") == name]
         for parameter in chosen:
             parameter.requires_grad_(rate > 0 and id(parameter) not in kept)
-        if rate > 0:
-            groups.append({"params": chosen, "lr": rate})
-    optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        for decay, group in ((recipe.weight_decay, True), (0.0, False)):
+            parameters = [p for p in chosen if (p.dim() > 1) == group]
+            if rate > 0 and parameters:
+                groups.append({"params": parameters, "lr": rate, "weight_decay": decay})
+    optimizer = torch.optim.AdamW(groups)
     steps = max(1, steps)
     if recipe.schedule == "one-cycle":  # up and down once (Smith, 2018)
         most = [group["lr"] for group in groups]

@@ -38,8 +38,6 @@ COLUMNS: Final = ["HR@5", "NDCG@5", "HR@10", "NDCG@10", "MRR", "NDCG@10 all item
 #: Optimizer steps that a training should have, within the epochs below.
 STEPS: Final = 1400
 EPOCHS: Final = (8, 12)
-#: Scores that a batch may hold at once, 200 MB.
-SCORES_MAX: Final = 50_000_000
 
 
 class Data(NamedTuple):
@@ -72,16 +70,16 @@ def make_trial(data: Sequences, seed: int) -> Trial:
 
 
 def fit_size(recipe: Recipe, data: Sequences) -> Recipe:
-    """Return the recipe with a batch that fits into memory and enough steps for the data's size."""
-    events = len(data.item) / data.users
-    roomy = int(SCORES_MAX / (len(data.item_ids) * events))
-    size = max(4, min(recipe.users_per_batch, data.users // 64, roomy))
+    """Return the recipe with a batch and enough epochs for the data's size."""
+    size = max(4, min(recipe.users_per_batch, data.users // 64))
     epochs = int(np.clip(STEPS * size / data.users, *EPOCHS))
     return msgspec.structs.replace(recipe, users_per_batch=size, epochs=epochs)
 
 
 def train(trial: Trial, recipe: Recipe, words: dict[str, Any], item_ids: list[str]) -> Recommender:
-    """Train with the second last items as what is watched."""
+    """Train with the second last items as what is watched, ranked as the test ranks."""
+    watched = msgspec.structs.replace(recipe.validation, unseen=trial.unseen)
+    recipe = msgspec.structs.replace(recipe, validation=watched)
     described = describe(item_ids, words, recipe) if words else None
     model = make_model(trial.train, recipe, described)
     wanted = np.zeros(len(trial.judged.item), np.bool_)

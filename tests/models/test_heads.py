@@ -15,10 +15,10 @@ from models.heads import (
     Value,
     fit_platt,
     gbce,
-    log_chance,
     log_loss,
     outcomes,
     sampled_softmax,
+    softmax_loss,
     value_loss,
 )
 from models.rerank import Reranker
@@ -35,7 +35,8 @@ def scene() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def full_softmax(query: Tensor, target: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
-    return -log_chance(query, rows, bias)[torch.arange(len(target)), target].mean()
+    weight = torch.full((len(target),), 1.0 / len(target))
+    return softmax_loss(query, torch.arange(len(target)), target, weight, rows, bias)
 
 
 def test_full_softmax_is_the_mean_log_loss(scene: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
@@ -43,6 +44,25 @@ def test_full_softmax_is_the_mean_log_loss(scene: tuple[Tensor, Tensor, Tensor, 
     scores = (query.double() @ rows.double().T + bias).exp()
     chance = scores[torch.arange(N), target] / scores.sum(1)
     assert full_softmax(*scene).item() == pytest.approx(-chance.log().mean().item(), rel=1e-5)
+
+
+def test_softmax_in_parts_has_the_loss_and_the_gradients_of_the_whole() -> None:
+    torch.manual_seed(3)
+    positions, several = 150, 400  # more than are scored at once, and positions with several targets
+    parts = [torch.randn(n, D, dtype=torch.float64) for n in (positions, ITEMS)]
+    parts.append(torch.randn(ITEMS, dtype=torch.float64))
+    position, target = torch.randint(positions, (several,)), torch.randint(ITEMS, (several,))
+    weight = torch.rand(several, dtype=torch.float64)
+    for part in parts:
+        part.requires_grad_()
+    query, rows, bias = parts
+    plain = -((query @ rows.T + bias).log_softmax(1)[position, target] * weight).sum()
+    found = softmax_loss(query, position, target, weight, rows, bias)
+    torch.testing.assert_close(found, plain)
+    for one, other in zip(
+        torch.autograd.grad(3 * found, parts), torch.autograd.grad(3 * plain, parts), strict=True
+    ):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])

@@ -14,11 +14,12 @@ import torch
 
 from models.checkpoint import Epoch
 from models.dataset import Sequences
-from models.judge import judge, read_silences, read_values
+from models.judge import gains_of, judge, read_silences, read_values, walk
 from models.objective import Objective, learnt_items
 from models.recipe import Recipe
 from models.recommender import Recommender
-from models.train import count_epochs, fit, make_model
+from models.run import describe
+from models.train import count_epochs, count_sales, fit, log_share, make_model, make_optimizer
 from models.validate import hold_out
 from stream.errors import UsageError
 from tests.models.clicks import fold_clicks
@@ -219,3 +220,44 @@ def test_a_run_that_was_killed_goes_on_to_the_same_model(tmp_path: Path) -> None
     assert [(epoch.loss, epoch.held) for epoch in again] == [(epoch.loss, epoch.held) for epoch in history]
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
+
+
+def test_an_item_that_must_do_with_its_attributes_begins_as_a_usual_one(data: Sequences) -> None:
+    chosen = recipe(attributes=["end"], attributes_scale=0.01)
+    described = describe(
+        data.item_ids, {name: {"end": "ab"[i % 2]} for i, name in enumerate(data.item_ids)}, chosen
+    )
+    model = make_model(data, chosen, described)
+    shares = torch.from_numpy(log_share(count_sales(data)))
+    with torch.no_grad():
+        bias = model.items()[1]
+    torch.testing.assert_close(bias, shares, atol=0.01, rtol=0)
+    torch.testing.assert_close(
+        bias - model.items.own_bias, shares.mean().expand(len(shares)), atol=0.01, rtol=0
+    )
+
+
+def test_weight_decay_spares_biases_and_the_scale(data: Sequences) -> None:
+    chosen = recipe(similarity="cosine", weight_decay=0.1, bias_learning_rate=1e-3)
+    model = make_model(data, chosen, None)
+    optimizer, _ = make_optimizer(model, chosen, 10)
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(p) for p in model.parameters() if p.dim() > 1}
+
+
+def test_what_is_watched_may_leave_out_what_the_user_had(data: Sequences) -> None:
+    chosen = recipe(**HELD)
+    model, asked, _ = train(data, chosen)
+    for seen in walk(model, asked):
+        targets = asked.targets(seen.batch)
+        query = asked.query(model, seen, targets)
+        scores = query @ seen.vectors[:-1].T + seen.bias
+        found = gains_of(query, seen, targets, asked.data.item)
+        for place, (row, step) in enumerate(zip(targets.row, targets.step, strict=True)):
+            start = seen.batch.start[row]
+            right = targets.item[targets.position == place]
+            had = set(asked.data.item[start : start + step + 1].tolist()) - {-1}
+            left = [i for i in range(scores.shape[1]) if i not in had or i in right]
+            if len(right) == 1:
+                rank = sum(bool(scores[place, i] > scores[place, right[0]]) for i in left)
+                assert found[place].item() == pytest.approx(1 / np.log2(rank + 2) if rank < 10 else 0.0)
