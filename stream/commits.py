@@ -32,6 +32,7 @@ from stream.loading import write_description, write_void
 from stream.records import Output
 from stream.snapshot import COMMIT_KEY, USER_STATE, Snapshot
 from stream.snapshot_format import SnapshotFormat
+from stream.stored import OTHER_VERSION, decode_stored
 
 VERSION: Final = 1
 SCHEMA: Final = b"commit/1"
@@ -108,16 +109,11 @@ _decode_version = msgspec.json.Decoder(_Version).decode
 
 def read_commit(value: bytes | None, *, place: str) -> Commit:
     """Return the commit record. Raises StateError, naming `place`, if this version cannot read it."""
-    try:
-        found = _decode_version(value or b"").version
-        if found == VERSION:
-            return _decode(value or b"")
+    found = decode_stored(_decode_version, value, "a commit record", place=place).version
+    if found != VERSION:
         what = f"a commit record has version {found}, this version reads {VERSION}"
-    except msgspec.MsgspecError as error:
-        what = f"a commit record cannot be read: {error}"
-    raise StateError(
-        what, place=place, remedy="go on with the version of ebbtide that wrote it, or a later one"
-    )
+        raise StateError(what, place=place, remedy=OTHER_VERSION)
+    return decode_stored(_decode, value, "a commit record", place=place)
 
 
 def write_metadata(n: int) -> str:

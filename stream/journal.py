@@ -22,9 +22,9 @@ from msgspec import Struct
 
 from stream.core import catching_up
 from stream.engine import Partition, Slice
-from stream.errors import StateError
 from stream.records import Output
 from stream.renew import renew_states
+from stream.stored import decode_stored
 
 JOURNAL: Final = "journal"
 SCHEMA: Final = b"journal/1"
@@ -76,15 +76,8 @@ def write_entry(entry: Entry, partition: int) -> Output:
 
 def read_entry(value: bytes | None, *, place: str) -> Entry:
     """Return the entry. Raises StateError, naming `place`, if it is none that this version knows."""
-    try:
-        entry: Entry = _decode(value or b"")
-        return entry
-    except msgspec.MsgspecError as error:
-        raise StateError(
-            f"a journal entry cannot be read: {error}",
-            place=place,
-            remedy="restore with the version of ebbtide that wrote it, or a later one",
-        ) from error
+    entry: Entry = decode_stored(_decode, value, "a journal entry", place=place)
+    return entry
 
 
 def apply_entry(partition: Partition, entry: Entry) -> Iterator[Slice]:

@@ -48,7 +48,7 @@ class KafkaAdmin:
         found = [name for name in names if name in known]
         configs = self._configs(found)
         topics: dict[str, Topic | None] = dict.fromkeys(names)
-        for name in configs:
+        for name in found:
             partitions = known[name].partitions
             replication = min((len(each.replicas) for each in partitions.values()), default=0)
             topics[name] = Topic(name, len(partitions), replication, configs[name])
@@ -61,27 +61,21 @@ class KafkaAdmin:
             raise classify(kafka_error(error), place=self._place) from error
 
     def _configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Return the configs of topics; one that the node asked does not know yet is left out."""
+        """Return the configs of topics that there are. Raises RetriableError if the node lags behind."""
         if not names:
             return {}
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         futures = self._client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
-        configs = {}
-        for resource, future in futures.items():
-            try:
-                entries = _result(future, resource.name)
-            except BrokerError as error:
-                if not _is_unknown_topic(error):
-                    raise
-            else:
-                configs[resource.name] = {key: entry.value for key, entry in entries.items()}
-        return configs
+        return {
+            resource.name: {key: entry.value for key, entry in _of_known(future, resource.name).items()}
+            for resource, future in futures.items()
+        }
 
     def topic_id(self, name: str) -> str:
         asked = self._client.describe_topics(TopicCollection([name]), request_timeout=REQUEST_TIMEOUT_S)
         try:
-            return str(_result(asked[name], name).topic_id or "")
-        except BrokerError:
+            return str(_of_known(asked[name], name).topic_id or "")
+        except RetriableError:
             if name in self._topics():
                 raise
             return ""
@@ -148,11 +142,6 @@ class KafkaAdmin:
         """Nothing to wait for: the client ends with its last reference."""
 
 
-def _is_unknown_topic(error: BrokerError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, KafkaException) and kafka_error(cause).code() == KafkaError.UNKNOWN_TOPIC_OR_PART
-
-
 def _result(future: Future[T], place: str) -> Any:
     """Wait for an answer. Raises a BrokerError that says what it means."""
     try:
@@ -161,3 +150,17 @@ def _result(future: Future[T], place: str) -> Any:
         raise classify(kafka_error(error), place=place) from error
     except TimeoutError as error:
         raise RetriableError("no answer", place=place) from error
+
+
+def _of_known(future: Future[T], place: str) -> Any:
+    """Wait for an answer about a topic that another node knows: one that does not will, in a moment."""
+    try:
+        return _result(future, place)
+    except BrokerError as error:
+        cause = error.__cause__
+        if (
+            isinstance(cause, KafkaException)
+            and kafka_error(cause).code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+        ):
+            raise RetriableError("the node asked does not know the topic yet", place=place) from error
+        raise

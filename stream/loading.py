@@ -17,10 +17,10 @@ from msgspec import Struct
 
 from stream.core import catching_up
 from stream.core.table import UserTable
-from stream.errors import StateError
 from stream.records import Output
 from stream.snapshot import LAYOUT_KEY, ROW_KEY, USER_STATE, VOID_KEY
 from stream.snapshot_format import SnapshotFormat
+from stream.stored import decode_stored
 
 
 class Void(Struct, frozen=True):
@@ -130,12 +130,5 @@ class Loading:
             self._aside.update((ids[i], said[i]) for i in left_out if last[ids[i]] == i)
 
     def _heed(self, value: bytes | None, place: str) -> None:
-        try:
-            self.void_n = _decode_void(value or b"").n
-        except msgspec.MsgspecError as error:
-            raise StateError(
-                f"what is said of void rows cannot be read: {error}",
-                place=place,
-                remedy="go on with the version of ebbtide that wrote it, or a later one",
-            ) from error
+        self.void_n = decode_stored(_decode_void, value, "what is said of void rows", place=place).n
         self.void()

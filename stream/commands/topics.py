@@ -34,17 +34,20 @@ def topics(
     """
     config = options.read_config(config_file)
 
+    from stream.clock import SystemClock
     from stream.topics import plan, topic_names
+    from stream.upkeep.logs import ask
 
+    clock = SystemClock()
     options.check_client_settings(config)
     admin = options.open_broker(config).admin()
     try:
         names = list(topic_names(config).values())
-        found = admin.describe(names)
+        found = ask(lambda: admin.describe(names), clock)
         missing = plan(config, found, partitions=partitions, replication=replication or -1)
         if create and missing:
             admin.create(missing)
-            found = admin.describe(names)
+            found = ask(lambda: admin.describe(names), clock)
     finally:
         admin.close()
     typer.echo(describe(config, found, {topic.name for topic in missing} if create else set()))

@@ -69,7 +69,7 @@ class KafkaRig:
         name = f"topic-{uuid4().hex[:12]}"
         admin = self.connect(Identity("", "", {})).admin()
         again(lambda: admin.create([Topic(name, partitions, replication, configs or {})]))
-        wait_until(lambda: admin.describe([name])[name] is not None, lambda: None)
+        wait_until(lambda: again(lambda: admin.describe([name]))[name] is not None, lambda: None)
         return name
 
     def connect(self, identity: Identity) -> KafkaBroker:

@@ -7,7 +7,7 @@ import random
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import pytest
@@ -23,7 +23,7 @@ from stream.testing import MemoryClient
 from stream.testing_broker import MemoryTopic
 from stream.upkeep.rows_differ import encode_users
 from stream.worker import Worker
-from tests.shell.test_layouts import NARROW, kill, leave
+from tests.courses import NARROW, kill, leave
 from tests.upkeep.rig import Rig
 
 HOUR_MS: Final = 3_600_000.0
@@ -75,22 +75,28 @@ class Site(Rig):
             for user, row in encode_users(share.engine, self.config).items()
         }
 
-    def compare(self, *, tail_max: int | None = None) -> None:
-        """Restore with the file and without, and compare; with it no more than the tail may be read."""
+    def restore_both_ways(self) -> Both:
+        """Restore with the file and without it."""
         whole = len(self.read("user-state", 0).offsets)
         worker, read = self.live()
         found = self.users(worker)
         kill(self, worker)
         behind = len(self.read("user-state", 0).offsets)  # what it owed, it may have written by now
         worker, all_read = self.live(self.plain)
-        assert found == self.users(worker)
-        assert len(found) > 3
+        plainly = self.users(worker)
         kill(self, worker)
-        assert all_read == behind
-        if tail_max is None:
-            assert read == whole
-        else:
-            assert read <= tail_max < whole
+        assert len(plainly) > 3, "too few users to tell"
+        assert all_read == behind, "without a file all is read"
+        return Both(found, plainly, read, whole)
+
+
+class Both(NamedTuple):
+    """What a restore with the file came to, and one without."""
+
+    found: dict[bytes, bytes]
+    plainly: dict[bytes, bytes]
+    read: int  # records of user-state, with the file
+    whole: int  # records of user-state that there were
 
 
 @pytest.fixture
@@ -117,7 +123,9 @@ def leave_all(site: Site) -> None:
 
 def test_a_worker_that_left_comes_back_from_its_file(site: Site) -> None:
     assert site.path.stat().st_mode & 0o777 == 0o600
-    site.compare(tail_max=0)
+    both = site.restore_both_ways()
+    assert both.found == both.plainly
+    assert both.read == 0 < both.whole
 
 
 def test_what_others_did_since_is_read_behind_it(site: Site) -> None:
@@ -126,7 +134,9 @@ def test_what_others_did_since_is_read_behind_it(site: Site) -> None:
     site.work(site.plain)
     tail = sum(offset >= position for offset in site.read("user-state", 0).offsets)
     assert tail > 10
-    site.compare(tail_max=tail)
+    both = site.restore_both_ways()
+    assert both.found == both.plainly
+    assert both.read <= tail < both.whole
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -144,7 +154,9 @@ def test_a_kill_leaves_what_the_restore_had_read(tmp_path: Path, seed: int) -> N
         state.compact(chance.randint(state.start, state.end))
     worker, _ = site.live()  # reads, and leaves a file
     kill(site, worker)
-    site.compare(tail_max=0)
+    both = site.restore_both_ways()
+    assert both.found == both.plainly
+    assert both.read == 0 < both.whole
 
 
 def publish_and_commit_some(site: Site) -> Worker:
@@ -165,7 +177,9 @@ def test_rows_keep_what_they_hold_until_the_log_is_replayed(tmp_path: Path) -> N
     site.publish(40)
     kill(site, publish_and_commit_some(site))
     kill(site, site.live()[0])  # reads, and leaves a file
-    site.compare(tail_max=0)
+    both = site.restore_both_ways()
+    assert both.found == both.plainly
+    assert both.read == 0 < both.whole
 
 
 def test_what_is_not_written_to_the_topic_is_not_left_in_a_file(
@@ -296,10 +310,14 @@ def test_a_file_that_does_not_fit_is_not_used(
     site: Site, heard: pytest.LogCaptureFixture, harm: Any, why: str
 ) -> None:
     harm(site)
-    site.compare()
+    both = site.restore_both_ways()
+    assert both.found == both.plainly
+    assert both.read == both.whole
     assert why in heard.text
     assert len({record.getMessage() for record in heard.records if "is not used" in record.msg}) == 1
-    site.compare(tail_max=0)  # the restore has left a good one
+    both = site.restore_both_ways()  # the restore has left a good one
+    assert both.found == both.plainly
+    assert both.read == 0 < both.whole
 
 
 def test_a_file_of_another_layout_is_not_used(site: Site, heard: pytest.LogCaptureFixture) -> None:
@@ -317,7 +335,9 @@ def test_a_disk_that_refuses_stops_nothing(site: Site, heard: pytest.LogCaptureF
         path.unlink()
     site.folder.rmdir()
     site.folder.write_text("no folder")
-    site.compare()
+    both = site.restore_both_ways()
+    assert both.found == both.plainly
+    assert both.read == both.whole
     assert "no checkpoint is written" in heard.text
 
 
@@ -329,7 +349,9 @@ def test_at_least_once_only_what_was_read_is_kept(tmp_path: Path) -> None:
     worker, _ = site.live()
     kill(site, worker)
     assert site.path.exists()
-    site.compare(tail_max=0)
+    both = site.restore_both_ways()
+    assert both.found == both.plainly
+    assert both.read == 0 < both.whole
 
 
 def test_an_erased_user_is_in_no_file(site: Site) -> None:
@@ -346,7 +368,9 @@ def test_an_erased_user_is_in_no_file(site: Site) -> None:
     assert not any(user in path.read_bytes() for path in site.folder.iterdir())
     leave(worker)
     assert ROW_KEY + user not in site.path.read_bytes()
-    site.compare(tail_max=0)
+    both = site.restore_both_ways()
+    assert both.found == both.plainly
+    assert both.read == 0 < both.whole
 
 
 def site_again(site: Site) -> Site:

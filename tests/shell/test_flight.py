@@ -50,15 +50,6 @@ def worker(rig: Rig, tower: Tower) -> Worker:
     return made
 
 
-def turn_until(made: Worker, rig: Rig, reached: Callable[[], bool]) -> None:
-    for _ in range(200):
-        made.turn()
-        rig.clock.advance(20)
-        if reached():
-            return
-    raise AssertionError("the worker does not get there")
-
-
 def produced(rig: Rig) -> int:
     topics = rig.config.topics
     return sum(len(rig.broker.log(getattr(topics, role), 0).read(0, 9_999)[0].offsets) for role in OUTPUTS)
@@ -67,13 +58,13 @@ def produced(rig: Rig) -> int:
 def flying(rig: Rig, tower: Tower) -> Worker:
     """Return a worker whose commit of the first records is on its way, with more of them folded since."""
     made = worker(rig, tower)
-    turn_until(made, rig, lambda: bool(tower.calls))
+    rig.turn_until(made, lambda: bool(tower.calls))
     tower.calls[0].arrived = True  # of the moment of the first start
     rig.publish(30)
-    turn_until(made, rig, lambda: len(tower.calls) == 2)
+    rig.turn_until(made, lambda: len(tower.calls) == 2)
     folded = made.shares[0].next_offset
     rig.publish(30)
-    turn_until(made, rig, lambda: made.shares[0].next_offset == 60)
+    rig.turn_until(made, lambda: made.shares[0].next_offset == 60)
     assert folded == 30
     return made
 
@@ -83,12 +74,12 @@ def test_what_is_folded_while_a_commit_is_on_its_way_goes_into_the_next() -> Non
     made = flying(rig, tower)
     assert produced(rig) == 0
     tower.calls[1].arrived = True
-    turn_until(made, rig, lambda: made.shares[0].committed_offset == 30)
+    rig.turn_until(made, lambda: made.shares[0].committed_offset == 30)
     first = produced(rig)
     assert first > 0
-    turn_until(made, rig, lambda: len(tower.calls) == 3)
+    rig.turn_until(made, lambda: len(tower.calls) == 3)
     tower.calls[2].arrived = True
-    turn_until(made, rig, lambda: made.shares[0].committed_offset == 60)
+    rig.turn_until(made, lambda: made.shares[0].committed_offset == 60)
     assert produced(rig) > first
 
 
@@ -104,7 +95,7 @@ def test_a_commit_that_fails_takes_back_what_was_folded_since() -> None:
     made.turn()
     assert made.shares[0].next_offset == made.shares[0].committed_offset == 0
     assert len(made.shares[0].engine.table) == 0
-    turn_until(made, rig, lambda: made.shares[0].next_offset == 60)
+    rig.turn_until(made, lambda: made.shares[0].next_offset == 60)
 
 
 def test_a_worker_that_leaves_lands_first_and_owes_no_row() -> None:
@@ -182,4 +173,4 @@ def land_all(made: Worker, rig: Rig, tower: Tower) -> None:
         share = made.shares.get(0)
         return share is not None and share.committed_offset == 60
 
-    turn_until(made, rig, landed)
+    rig.turn_until(made, landed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pytest
@@ -14,14 +14,12 @@ from stream.core.users import NO_DEADLINE
 from stream.errors import StateError
 from stream.journal import apply_entry, read_entry
 from stream.renew import renew_states
-from stream.worker import Worker
 from stream.workshop import Workshop
-from tests.shell.test_layouts import (
+from tests.courses import (
     BASE,
     KINDS,
     LONG,
     Naive,
-    check,
     kill,
     leave,
     live,
@@ -29,18 +27,9 @@ from tests.shell.test_layouts import (
     publish,
     rig_of,
     tell,
+    users_of,
 )  # fmt: skip
 from tests.upkeep.rig import Rig
-
-
-def turn_until(rig: Rig, worker: Worker, reached: Any) -> None:
-    for _ in range(400):
-        worker.turn()
-        rig.clock.advance(1_000.0)
-        if reached():
-            return
-    raise AssertionError("it does not come about")
-
 
 QUIET: Final = {
     "time": {"lateness_max": "90d", "idle_after": "30s"},
@@ -54,7 +43,7 @@ def quiet_night(rig: Rig) -> None:
     rig.config = make(**QUIET)
     publish(rig, 60, random.Random(4))
     worker = live(rig, rig.config)
-    turn_until(rig, worker, lambda: rig.read("journal", 0).offsets)
+    rig.turn_until(worker, lambda: rig.read("journal", 0).offsets, step_ms=1_000.0)
     leave(worker)
 
 
@@ -72,9 +61,9 @@ def test_idle_steps_are_taken_again_from_the_journal() -> None:
             naive.partition.table.commit()
     assert plain != tell(naive.partition, config)
     worker = live(rig, config)
-    check(rig, worker, naive)
+    assert users_of(worker) == tell(naive.partition, config)
     kill(rig, worker)
-    check(rig, live(rig, config), naive)
+    assert users_of(live(rig, config)) == tell(naive.partition, config)
 
 
 def test_where_the_journal_is_cut_other_rings_are_refused() -> None:
@@ -85,7 +74,7 @@ def test_where_the_journal_is_cut_other_rings_are_refused() -> None:
     rig.config = make(**QUIET, windows=LONGER)
     worker = rig.start()
     with pytest.raises(StateError, match="of the journal entries 0 to"):
-        turn_until(rig, worker, lambda: False)
+        rig.turn_until(worker, lambda: False, step_ms=1_000.0)
 
 
 @pytest.mark.parametrize("change", [{}, {"bundle": "new"}], ids=["the same bundle", "another bundle"])

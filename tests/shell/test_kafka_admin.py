@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from stream.errors import BrokerError
+from stream.errors import BrokerError, RetriableError
 from stream.kafka_admin import KafkaAdmin
 
 
@@ -41,13 +41,19 @@ def make_admin(code: int) -> KafkaAdmin:
     return admin
 
 
-def test_a_topic_that_a_node_does_not_know_yet_is_not_there_yet() -> None:
-    found = make_admin(KafkaError.UNKNOWN_TOPIC_OR_PART).describe(["old", "new", "none"])
-    assert found["new"] is found["none"] is None
+def test_a_node_that_does_not_know_a_topic_yet_is_asked_again() -> None:
+    with pytest.raises(RetriableError, match="does not know the topic yet"):
+        make_admin(KafkaError.UNKNOWN_TOPIC_OR_PART).describe(["old", "new"])
+
+
+def test_a_topic_that_nobody_knows_is_not_there() -> None:
+    found = make_admin(KafkaError.UNKNOWN_TOPIC_OR_PART).describe(["old", "none"])
+    assert found["none"] is None
     assert found["old"] is not None
     assert found["old"].configs == {"cleanup.policy": "compact"}
 
 
 def test_any_other_answer_is_an_error() -> None:
-    with pytest.raises(BrokerError):
+    with pytest.raises(BrokerError, match="TOPIC_AUTHORIZATION_FAILED") as raised:
         make_admin(KafkaError.TOPIC_AUTHORIZATION_FAILED).describe(["old", "new"])
+    assert not isinstance(raised.value, RetriableError)

@@ -6,7 +6,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from stream.assembly import identify
@@ -117,6 +117,15 @@ class Rig:
             if all(offsets.get(p, -1) >= self._end(topic, p) for p in range(len(logs))):
                 return
         raise AssertionError("the lag does not reach 0")
+
+    def turn_until(self, worker: Worker, reached: Callable[[], object], *, step_ms: float = 20.0) -> None:
+        """Let a worker work until something is so; between two turns time goes on by `step_ms`."""
+        for _ in range(400):
+            worker.turn()
+            self.clock.advance(step_ms)
+            if reached():
+                return
+        raise AssertionError("it does not come about")
 
     def _end(self, topic: str, partition: int) -> int:
         """Return what a worker that has read everything commits: the offset behind the last record."""

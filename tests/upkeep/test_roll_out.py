@@ -66,6 +66,13 @@ class World:
         self.rig.bundle = open_bundle(self.link)
         return self.rig.start()
 
+    def end(self, worker: Worker) -> None:
+        """Let a worker fold what comes next and leave, and check."""
+        self.rig.publish(60)
+        self.rig.settle(worker)
+        leave(worker)
+        self.check()
+
     def check(self) -> None:
         """Hold everything against the log: each list once, the old bundle's before the new one's."""
         assert [
@@ -177,10 +184,7 @@ def test_a_commit_that_fails_on_the_way_puts_the_roll_out_off(
         assert running(worker) == world.versions[0]
     world.turn(worker)
     assert running(worker) == world.versions[1]
-    world.rig.publish(60)
-    world.rig.settle(worker)
-    leave(worker)
-    world.check()
+    world.end(worker)
 
 
 def strike(worker: Worker) -> None:
@@ -206,10 +210,7 @@ def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(world: World, turn
     world.command()
     world.turn(worker)
     assert running(worker) == world.versions[1]
-    world.rig.publish(60)
-    world.rig.settle(worker)
-    leave(worker)
-    world.check()
+    world.end(worker)
 
 
 def test_what_is_not_there_or_will_not_do_is_refused(
