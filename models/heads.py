@@ -19,7 +19,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 #: A share of Newton's step below which a bin is left where it is: only rounding is in the way.
 _STEP_MIN = 1e-6
-#: Positions that are scored at once: 12,000 items fill the cache then (64 was faster than 128, 256 and 700).
+#: Positions that are scored at once: few enough for their scores to stay in the cache.
 _ROWS_AT_ONCE = 64
 
 # ------------------------------------------------------------------------------------------- the next item
