@@ -31,13 +31,18 @@ class RollOut:
         self._wanted, self._found = version, None
 
     def find(self, running: Workshop) -> Workshop | None:
-        """Return what to go over to, None if nothing is wanted or what is wanted is not there."""
-        wanted = self._wanted
-        if wanted is None or self._found is not None:
-            return self._found
-        self._wanted = None
-        if running.model is not None and running.model.version == wanted:
+        """Return what to go over to, None if nothing is wanted, or it runs, or it is not there."""
+        if self._wanted is None:
             return None
+        if running.model is not None and running.model.version == self._wanted:
+            self._wanted = self._found = None
+        elif self._found is None:
+            self._found = self._open(self._wanted)
+            if self._found is None:
+                self._wanted = None
+        return self._found
+
+    def _open(self, wanted: str) -> Workshop | None:
         path = self._config.bundle.path
         if path is None:
             log.warning("a roll-out is refused: the config names no bundle, and users have no states for one")
@@ -45,18 +50,11 @@ class RollOut:
         try:
             bundle = open_bundle(path)
             if bundle.version != wanted:
-                log.warning(
-                    "a roll-out is refused: it is of %s, and %s holds %s", wanted, path, bundle.version
-                )
+                log.warning("a roll-out is refused: it is of %s; %s holds %s", wanted, path, bundle.version)
                 return None
-            self._found = Workshop(self._config, bundle)
+            found = Workshop(self._config, bundle)
         except EbbtideError as error:
             log.warning("a roll-out is refused: %s", error)
             return None
         log.info("going over to the bundle %s", wanted)
-        self._wanted = wanted
-        return self._found
-
-    def done(self) -> None:
-        """The worker went over."""
-        self._wanted = self._found = None
+        return found

@@ -228,7 +228,6 @@ class Worker:
             return
         if not drain(self.commit, list(self.shares.values()), self.clock):
             return
-        self._roll_out.done()
         self.workshop, self._compaction = workshop, Compaction(workshop)
         self._items.close()
         self._items = ItemsFeed(self.broker, self.config.topics.items, workshop)

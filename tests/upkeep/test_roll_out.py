@@ -116,6 +116,9 @@ def test_a_worker_goes_over_while_it_stays_in_the_group(world: World) -> None:
     world.turn(worker)
     assert running(worker) == world.versions[1]
     assert worker.shares.keys() == held.keys()
+    over = dict(worker.shares)
+    world.turn(worker)
+    assert worker.shares == over  # once
     world.rig.publish(100)
     world.rig.settle(worker)
     leave(worker)
