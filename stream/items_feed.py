@@ -13,6 +13,7 @@ import msgspec
 
 from stream.broker import Broker, Reader
 from stream.catalogue import apply_items
+from stream.clock import Clock
 from stream.errors import RetriableError
 from stream.log import log
 from stream.model import Model
@@ -20,6 +21,8 @@ from stream.wire import Attributes, Item
 from stream.workshop import Workshop
 
 RECORDS_MAX: Final = 5_000
+#: How often a topic that is not there is asked for again.
+ASK_EVERY_S: Final = 60.0
 #: A reader that is opened with this end follows its partition for ever.
 NO_END: Final = 2**62
 
@@ -29,9 +32,10 @@ _attributes = msgspec.json.Decoder(Attributes | None).decode
 class ItemsFeed:
     """Readers of every partition of the items topic; opened at the first poll, if there is a model."""
 
-    def __init__(self, broker: Broker, topic: str, workshop: Workshop) -> None:
-        self._broker, self._topic, self._workshop = broker, topic, workshop
-        self._readers: list[Reader] | None = None
+    def __init__(self, broker: Broker, topic: str, workshop: Workshop, clock: Clock) -> None:
+        self._broker, self._topic, self._workshop, self._clock = broker, topic, workshop, clock
+        self._readers: list[Reader] = []
+        self._due_s = clock.monotonic_s()
         self._refused = 0
 
     def poll(self) -> None:
@@ -41,8 +45,9 @@ class ItemsFeed:
                 self._follow(self._workshop.model)
 
     def _follow(self, model: Model) -> None:
-        if self._readers is None:
+        if not self._readers and self._clock.monotonic_s() >= self._due_s:
             self._readers = self._open()
+            self._due_s = self._clock.monotonic_s() + ASK_EVERY_S
         for reader in self._readers:
             batch = reader.read(RECORDS_MAX, 0.0)
             read = map(self._read, batch.keys, batch.values)
@@ -66,5 +71,5 @@ class ItemsFeed:
         return item if item.item_id else None
 
     def close(self) -> None:
-        for reader in self._readers or ():
+        for reader in self._readers:
             reader.close()

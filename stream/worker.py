@@ -77,7 +77,7 @@ class Worker:
         self._commit_s = self.clock.monotonic_s()
         self._dead_letters = DeadLetterShare(config)
         self._compaction = Compaction(workshop)
-        self._items = ItemsFeed(broker, config.topics.items, workshop)
+        self._items = ItemsFeed(broker, config.topics.items, workshop, self.clock)
         self._leaving = Leaving(config, broker, self.clock)
         self._roll_out = RollOut(config)
         self._control = ControlFeed(
@@ -230,7 +230,7 @@ class Worker:
             return
         self.workshop, self._compaction = workshop, Compaction(workshop)
         self._items.close()
-        self._items = ItemsFeed(self.broker, self.config.topics.items, workshop)
+        self._items = ItemsFeed(self.broker, self.config.topics.items, workshop, self.clock)
         self._renew(list(self.shares))
 
     # --------------------------------------------------------------------------------------- the commit

@@ -25,7 +25,7 @@ def load_catalogue(config: Config, broker: Broker, workshop: Workshop, clock: Cl
         return Scored(model.version, lambda catalogue: catalogue is None)
     kept = ranges(broker, topic, range(found.partitions), clock)
     end = sum(part.end for part in kept.values())
-    feed = ItemsFeed(broker, topic, workshop)
+    feed = ItemsFeed(broker, topic, workshop, clock)
     try:
         feed.poll()
         while (model.catalogue or 0) < end:
