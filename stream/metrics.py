@@ -218,6 +218,18 @@ METRICS: Final = (
         "lost should be 0: the worker was away longer than the session timeout (a pause, a stalled stage).",
         kind=("assigned", "revoked", "lost"),
     ),
+    _gauge(
+        "ebbtide_stalled_partitions",
+        "Partitions whose stage is behind the one before it and has not moved for `stall_after`.",
+        "applied: the worker heals itself, see ebbtide_healed_total. committed: look at the brokers.",
+        stage=("applied", "committed"),
+    ),
+    _counter(
+        "ebbtide_healed_total",
+        "What the worker tried about a partition that stood: to seek it anew, to join the group anew.",
+        "Now and then is harmless. Again and again: look at the brokers and at the worker's log.",
+        remedy=("seek", "rejoin"),
+    ),
     _counter(
         "ebbtide_broker_errors_total",
         "Errors of the brokers by what they meant for the worker.",
@@ -345,12 +357,11 @@ class Metrics:
                 self._gauges[name].remove(str(partition))
 
     def phases(self, partitions: Mapping[str, int]) -> None:
-        """Set how many partitions are in each phase; a phase that is left out has none."""
-        _set_all(self._gauges["partitions"], _spec("ebbtide_partitions").labels["phase"], partitions)
+        self._set_all("partitions", partitions)
 
     def population(self, by_state: Mapping[str, int], *, users_bytes: int) -> None:
         """Set the users in memory by lifecycle state; a state that is left out has none."""
-        _set_all(self._gauges["lifecycle_users"], STATES[1:-1], by_state)
+        self._set_all("lifecycle_users", by_state)
         self._gauges["users"].set(sum(by_state.values()))
         self._gauges["users_bytes"].set(users_bytes)
 
@@ -364,20 +375,26 @@ class Metrics:
         self._gauges["queue_depth"].labels(queue).set(depth)
 
     def commit(self, outcome: str) -> None:
-        """Count a transaction: `committed` or `aborted`."""
         self._counters["commits"].labels(outcome).inc()
 
     def rebalance(self, kind: str, partitions: int = 1) -> None:
         self._counters["rebalances"].labels(kind).inc(partitions)
 
+    def stalled(self, by_stage: Mapping[str, int]) -> None:
+        self._set_all("stalled_partitions", by_stage)
+
+    def healed(self, remedy: str) -> None:
+        self._counters["healed"].labels(remedy).inc()
+
     def broker_error(self, kind: str) -> None:
         self._counters["broker_errors"].labels(kind).inc()
+
+    def _set_all(self, short: str, given: Mapping[str, int]) -> None:
+        """Set a gauge for every value of its label; one that is left out is 0."""
+        (values,) = _spec(f"ebbtide_{short}").labels.values()
+        for value in values:
+            self._gauges[short].labels(value).set(given.get(value, 0))
 
 
 def _spec(name: str) -> Metric:
     return next(spec for spec in METRICS if spec.name == name)
-
-
-def _set_all(gauge: Gauge, values: Sequence[str], given: Mapping[str, int]) -> None:
-    for value in values:
-        gauge.labels(value).set(given.get(value, 0))

@@ -26,7 +26,7 @@ from stream.metrics import Metrics
 from stream.phases import Phase
 from stream.records import RecordBatch
 from stream.share import Share
-from stream.watchdog import Watchdog
+from stream.watchdog import STAGES, Watchdog
 from stream.workshop import Workshop
 
 #: The reason while a broker does not answer.
@@ -152,7 +152,9 @@ class Observer:
             reasons.append(
                 Reason("full", f"users_max = {self._users_max:,} users are reached; intake pauses")
             )
-        reasons += [Reason("stalled", sentence) for sentence in self.watchdog.stalled()]
+        stalls = self.watchdog.stalls()
+        self.metrics.stalled(Counter(STAGES[stall.stage] for stall in stalls))
+        reasons += [Reason("stalled", str(stall)) for stall in stalls]
         self._reasons = tuple(reasons)
         self.metrics.ready(not reasons)
 
@@ -162,6 +164,11 @@ class Observer:
     def full(self, shares: Mapping[int, Share]) -> bool:
         """Whether the worker holds as many users as it may."""
         return sum(len(share.engine.table) for share in shares.values()) >= self._users_max
+
+    @property
+    def away(self) -> bool:
+        """Whether the broker did not answer when it was last asked."""
+        return bool(self._away)
 
     def aborted(self) -> None:
         self.metrics.commit("aborted")

@@ -5,14 +5,30 @@ A stage stalls when it is behind the one before it and has not moved for `stall_
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from stream.clock import Clock
 
 FETCHED: Final = 0
 APPLIED: Final = 1
 COMMITTED: Final = 2
-_STAGES: Final = ("fetched", "applied", "committed")
+STAGES: Final = ("fetched", "applied", "committed")
+
+
+class Stall(NamedTuple):
+    """A stage of a partition that makes no progress."""
+
+    partition: int
+    stage: int
+    offset: int
+    ahead: int  # the offset of the stage before
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"partition {self.partition}: {STAGES[self.stage]} stands at {self.offset} for "
+            f"{self.seconds:.0f} s, {STAGES[self.stage - 1]} is at {self.ahead}"
+        )
 
 
 class Watchdog:
@@ -39,19 +55,16 @@ class Watchdog:
         self._offsets.pop(partition, None)
         self._moved_s.pop(partition, None)
 
-    def stalled(self) -> list[str]:
-        """Name each stage that stands although the one before it is ahead, in words."""
+    def stalls(self) -> list[Stall]:
+        """Return each stage that stands although the one before it is ahead."""
         now_s = self._clock.monotonic_s()
-        sentences = []
-        for partition, offsets in self._offsets.items():
-            for stage in (APPLIED, COMMITTED):
-                still_s = now_s - self._moved_s[partition][stage]
-                if offsets[stage] < offsets[stage - 1] and still_s >= self._stall_after_s:
-                    sentences.append(
-                        f"partition {partition}: {_STAGES[stage]} stands at {offsets[stage]} for "
-                        f"{still_s:.0f} s, {_STAGES[stage - 1]} is at {offsets[stage - 1]}"
-                    )
-        return sentences
+        return [
+            Stall(partition, stage, offsets[stage], offsets[stage - 1], still_s)
+            for partition, offsets in self._offsets.items()
+            for stage in (APPLIED, COMMITTED)
+            if offsets[stage] < offsets[stage - 1]
+            and (still_s := now_s - self._moved_s[partition][stage]) >= self._stall_after_s
+        ]
 
     def _move(self, partition: int, stage: int, offset: int) -> None:
         now_s = self._clock.monotonic_s()

@@ -25,12 +25,14 @@ from stream.engine import Slice
 from stream.errors import AbortableError, FencedError, RetriableError, StateError
 from stream.fencing import Losses
 from stream.flight import Done, Flight, Launch
+from stream.healing import Healer
 from stream.intake import DeadLetterShare, Intake
 from stream.items_feed import ItemsFeed
 from stream.lag import LagMeter
 from stream.leaving import Leaving
 from stream.log import log
 from stream.observe import Observer
+from stream.pace import Pace
 from stream.phases import Phase
 from stream.records import RecordBatch
 from stream.roll_out import RollOut
@@ -74,7 +76,8 @@ class Worker:
         self._launch = launch
         self._losses = Losses(f"group {config.kafka.group_id}")
         self._flight: Flight | None = None
-        self._commit_s = self.clock.monotonic_s()
+        self._pace = Pace(config, self.clock)
+        self._healer = Healer(config.worker.stall_after_ms, self.observer, self.clock)
         self._dead_letters = DeadLetterShare(config)
         self._compaction = Compaction(workshop)
         self._items = ItemsFeed(broker, config.topics.items, workshop, self.clock)
@@ -133,6 +136,7 @@ class Worker:
             self._obey()
             self._go_over()
             self._commit_if_due()
+            self._heal()
         except (AbortableError, FencedError) as error:
             self._recover(error)
         self._lag.measure(self.shares, self._live())
@@ -148,9 +152,10 @@ class Worker:
 
     def _poll(self) -> Sequence[RecordBatch]:
         busy = any(share.phase is not Phase.LIVE and not share.waiting for share in self.shares.values())
+        wait_s = self._pace.wait_s(self.shares.values(), POLL_S) if self._flight is None else FLIGHT_POLL_S
         with self.observer.stage("poll"):
             try:
-                return self.source.poll(self.config.worker.batch_records_max, 0.0 if busy else self._wait_s())
+                return self.source.poll(self.config.worker.batch_records_max, 0.0 if busy else wait_s)
             except RetriableError as error:
                 self.observer.broker_away(error)
                 self.clock.sleep(AWAY_PAUSE_S)
@@ -159,15 +164,6 @@ class Worker:
                 if not any(share.is_outdated for share in self.shares.values()):
                     raise
                 raise FencedError(f"others went on meanwhile: {error.what}", place=error.place) from error
-
-    def _wait_s(self) -> float:
-        """How long a poll may wait: no longer than to the next commit that has something to commit."""
-        if self._flight is not None:
-            return FLIGHT_POLL_S
-        if not any(share.changed for share in self.shares.values()):
-            return POLL_S
-        due = self._commit_s + self.config.worker.commit_interval_ms / 1000.0
-        return max(0.0, min(POLL_S, due - self.clock.monotonic_s()))
 
     def _apply(self, records: RecordBatch) -> None:
         """Fold one partition's records and produce what comes of them, slice by slice."""
@@ -233,28 +229,28 @@ class Worker:
         self._items = ItemsFeed(self.broker, self.config.topics.items, workshop, self.clock)
         self._renew(list(self.shares))
 
+    def _heal(self) -> None:
+        """Get a partition going that stands although there is something to fold."""
+        if self.observer.away or self._intake.paused or not self._healer.heal(self.shares, self.source):
+            return
+        self.source.close()  # commits what is folded, and lets go of the partitions
+        self.source = self.broker.source()
+        self._intake, self._lag = Intake(self.source), LagMeter(self.source, self.observer, self.clock)
+        self.source.subscribe(self)
+
     # --------------------------------------------------------------------------------------- the commit
 
     def _commit_if_due(self) -> None:
         """Land the commit that is on its way if it has ended; start the next if it is time."""
         self._land_if_over()
-        if self._flight is None and self._commit_is_due():
-            elapsed_s = self.clock.monotonic_s() - self._commit_s  # rows are paced by the second
-            self._depart(int(self.config.worker.snapshot_rows_max * min(1.0, elapsed_s)))
+        full = self._undo_is_full() or self.transaction.full
+        if self._flight is None and self._pace.due(self.shares.values(), full=full):
+            self._depart(self._pace.rows)
             self._land_if_over()
 
     def _land_if_over(self) -> None:
         if self._flight and (self._flight.over or self._undo_is_full()):
             self._land()
-
-    def _commit_is_due(self) -> bool:
-        if not any(share.changed for share in self.shares.values()):
-            return False
-        if not self._exactly_once and any(share.engine.ringing for share in self.shares.values()):
-            return False  # a row written within a storm does not say how far into it; only a transaction may
-        if self._undo_is_full() or self.transaction.full or any(s.is_new for s in self.shares.values()):
-            return True
-        return self.clock.monotonic_s() - self._commit_s >= self.config.worker.commit_interval_ms / 1000.0
 
     def _undo_is_full(self) -> bool:
         return any(share.undo_is_full for share in self.shares.values())
@@ -275,7 +271,7 @@ class Worker:
         4. Only then, in `_land`, the way back is forgotten and the rows count as written.
         """
         changed = [share for share in self.shares.values() if share.changed]
-        self._commit_s = self.clock.monotonic_s()
+        self._pace.begin()
         if not changed:
             return
         offsets: dict[int, CommittedOffset] = {}
@@ -296,7 +292,7 @@ class Worker:
         flight.land()
         for share in flight.shares:
             share.confirm_commit()
-        self.observer.flown(self.clock.monotonic_s() - self._commit_s)
+        self.observer.flown(self._pace.elapsed_s)
         self.observer.committed(self.shares)
         self.observer.lists(self.workshop)
         for outputs in flight.ahead:

@@ -42,6 +42,8 @@ def work(metrics: Metrics) -> None:
     metrics.commit("committed")
     metrics.rebalance("assigned", 2)
     metrics.broker_error("retriable")
+    metrics.stalled({"applied": 1})
+    metrics.healed("seek")
 
 
 def test_every_metric_of_the_table_moves_when_the_worker_works() -> None:

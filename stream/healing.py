@@ -1,0 +1,71 @@
+"""Healing: what a worker does by itself about a live partition whose log goes on while its fold stands.
+
+    first   the partition is sought anew at the record that it waits for, and resumed
+    then    if it still stands after another `stall_after`, the worker leaves the group and joins it anew,
+            with another consumer
+
+A commit that stands needs none of it: it has a minute, then its producer is replaced (`flight.py`). Neither
+does anything while the broker is away, or while intake pauses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from stream.broker import Source
+from stream.clock import Clock
+from stream.log import log
+from stream.observe import Observer
+from stream.phases import Phase
+from stream.share import Share
+from stream.watchdog import APPLIED
+
+
+class Remedy(Enum):
+    SEEK = "seek"
+    REJOIN = "rejoin"
+
+
+class Sought(NamedTuple):
+    """A partition that was sought anew: where it stood, and when."""
+
+    offset: int
+    at_s: float
+
+
+class Healer:
+    """Chooses remedies, the milder one first."""
+
+    def __init__(self, stall_after_ms: int, observer: Observer, clock: Clock) -> None:
+        self._again_s = stall_after_ms / 1000.0
+        self._observer, self._clock = observer, clock
+        self._sought: dict[int, Sought] = {}
+
+    def heal(self, shares: Mapping[int, Share], source: Source) -> bool:
+        """Seek anew what stands for the first time; return whether the group is to be joined anew."""
+        standing = {
+            stall.partition: stall.offset
+            for stall in self._observer.watchdog.stalls()
+            if stall.stage == APPLIED
+            and (share := shares.get(stall.partition)) is not None
+            and share.phase is Phase.LIVE
+        }
+        now_s, before = self._clock.monotonic_s(), self._sought
+        self._sought = {p: at for p, at in before.items() if standing.get(p) == at.offset}
+        for partition, offset in standing.items():
+            if partition not in self._sought:
+                self._sought[partition] = Sought(offset, now_s)
+                self._note(Remedy.SEEK, partition, offset)
+                source.seek(partition, shares[partition].next_offset)
+                source.resume([partition])
+            elif now_s - self._sought[partition].at_s >= self._again_s:
+                self._sought = {}
+                self._note(Remedy.REJOIN, partition, offset)
+                return True
+        return False
+
+    def _note(self, remedy: Remedy, partition: int, offset: int) -> None:
+        log.warning("partition %d stands at %d: the worker tries to %s", partition, offset, remedy.value)
+        self._observer.metrics.healed(remedy.value)
