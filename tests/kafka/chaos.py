@@ -51,6 +51,8 @@ EVENTS_PER_S = 200
 SETTINGS = {
     "group.consumer.heartbeat.interval.ms": "1000",
     "group.consumer.session.timeout.ms": str(int(SESSION_S * 1000)),
+    # On a machine under load a node that starts while others are away gives up after the default minute.
+    "initial.broker.registration.timeout.ms": "300000",
 }
 
 
@@ -96,7 +98,9 @@ class Chaos:
         self._random = random.Random(seed)
         self._folder = folder
         self.cluster = own_kafka(nodes=3, settings=SETTINGS)
-        self.config_path = write_config(folder, self.cluster.bootstrap_servers, f"chaos-{seed}")
+        # Even seeds restore from files.
+        files = {} if seed % 2 else {"checkpoint_dir": f'"{folder / "saved"}"'}
+        self.config_path = write_config(folder, self.cluster.bootstrap_servers, f"chaos-{seed}", **files)
         text = self.config_path.read_text() + '\n[time]\nidle_after = "1h"\n'
         self.config_path.write_text(text)
         self.config = load(self.config_path)
@@ -111,6 +115,10 @@ class Chaos:
         name = f"w{self._started}"
         self._started += 1
         self.workers.append(Process(self.config_path, log, {"EBBTIDE_INSTANCE": name}))
+
+    def count_logged(self, words: str) -> int:
+        """Return how often the workers have said so."""
+        return sum(log.read_text().count(words) for log in self._folder.glob("worker-*.log"))
 
     def strike(self) -> None:
         """Break something, and say what."""
@@ -210,7 +218,8 @@ def run(seed: int, minutes: float) -> int:
 
 
 def _run(chaos: Chaos, seed: int, minutes: float) -> int:
-    print(f"seed {seed}, {minutes:g} minutes, {WORKERS} workers, {PARTITIONS} partitions", flush=True)
+    files = "" if chaos.config.worker.checkpoint_dir is None else ", with checkpoints"
+    print(f"seed {seed}, {minutes:g} minutes, {WORKERS} workers, {PARTITIONS} partitions{files}", flush=True)
     producer = Producer(chaos.broker, chaos.config, seed)
     producer.thread.start()
     for _ in range(WORKERS):
@@ -233,6 +242,8 @@ def _run(chaos: Chaos, seed: int, minutes: float) -> int:
     print("fault                    times")
     for fault, times in sorted(chaos.injected.items()):
         print(f"{fault:24} {times:5}")
+    if files:
+        print(f"restores from a file     {chaos.count_logged('rows from the checkpoint'):5}")
     print(f"{producer.sent:,} events, {violations} violations", flush=True)
     return violations
 
