@@ -42,7 +42,7 @@ def run(data: Data, settings: list[str], command: str) -> None:
         recipe = msgspec.structs.replace(plain, encoder=kind, encoder_config=config)
         recipe = fit_size(recipe, trial.train)
         before = watch.minutes
-        model = train(trial, recipe, data.words, data.sequences.item_ids)
+        model = train(trial, recipe, data.words, data.sequences.item_ids).model
         minutes = watch.minutes - before
         ranked = rank(ModelScorer(model, recipe.length_max), trial.test, unseen=trial.unseen)
         figures: dict[str, float | str] = {

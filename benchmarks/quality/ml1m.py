@@ -54,7 +54,7 @@ def run(folder: Path, settings: list[str], command: str) -> Result:
     last = np.zeros(len(data.item), np.bool_)
     last[data.start[1:] - 1] = True
     learn = data.keep(~(last & data.per_event(apart)))
-    trial = Trial(learn, ask_last(choosers), choosers, asked, False)
+    trial = Trial(learn, learn, ask_last(choosers), choosers, asked, False)
     recipe = fit_size(recipe, learn)
     rows = [Row(name, "published", {"NDCG@10": gain}) for name, gain in PUBLISHED.items()]
 
@@ -71,7 +71,7 @@ def run(folder: Path, settings: list[str], command: str) -> Result:
     add("popularity", "baseline", Popularity(learn))
     near = ItemNeighbours(learn, choose_neighbours(learn, figure))
     add("co-occurrence", "baseline", near)
-    scorer = ModelScorer(train(trial, recipe, {}, data.item_ids), recipe.length_max)
+    scorer = ModelScorer(train(trial, recipe, {}, data.item_ids).model, recipe.length_max)
     add(recipe.encoder, "ours", scorer)
     weight, _ = choose_weight(scorer, near, trial.choose, unseen=False, weights=WEIGHTS)
     add(f"{recipe.encoder} + co-occurrence", "ours", Blend([scorer, near], [1.0 - weight, weight]))

@@ -80,3 +80,16 @@ def test_a_comparison_runs_from_sequences_to_rows() -> None:
     assert result.rows[-1].source == "ours"
     assert float(found["gru"]) > 2 * float(found["popularity"])
     assert float(found["gru + co-occurrence"]) > 0.8
+    assert float(found["gru + co-occurrence, retrained"]) > 0.8
+
+
+def test_no_training_sees_what_is_asked_for() -> None:
+    lists = [[f"a{n % 7}", f"a{n % 5}", f"chooses{n}", f"asked{n}"] for n in range(30)]
+    data = from_lists([f"u{n}" for n in range(30)], lists)
+    trial = leave_one_out.make_trial(data, seed=0)
+    names = np.array(data.item_ids)
+    learnt, again = (set(names[part.item].tolist()) for part in (trial.train, trial.retrain))
+    assert {name for name in learnt if name[0] != "a"} == set()
+    assert {name.rstrip("0123456789") for name in again} == {"a", "chooses"}
+    assert {name.rstrip("0123456789") for name in names[trial.choose.answer].tolist()} == {"chooses"}
+    assert {name.rstrip("0123456789") for name in names[trial.test.answer].tolist()} == {"asked"}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -15,88 +14,15 @@ import pytest
 from stream import drain
 from stream.broker import Topic
 from stream.checkpoint import AGE_MS_MAX, Checkpoints
-from stream.config import Config
 from stream.log import log
-from stream.phases import Phase
 from stream.snapshot import ROW_KEY
 from stream.testing import MemoryClient
 from stream.testing_broker import MemoryTopic
-from stream.upkeep.rows_differ import encode_users
 from stream.worker import Worker
+from tests.checkpoint_site import Site, behind_the_file, frames, leave_all, rewrite
 from tests.courses import NARROW, kill, leave
-from tests.upkeep.rig import Rig
 
 HOUR_MS: Final = 3_600_000.0
-
-
-class Site(Rig):
-    """A rig whose workers have a folder, and that counts what they read of user-state."""
-
-    def __init__(self, folder: Path, partitions: int = 1, **worker: Any) -> None:
-        settings = {"emit_from": "earliest", "snapshot_rows_max": 5, "commit_interval_ms": 100, **worker}
-        super().__init__(partitions, worker={**settings, "checkpoint_dir": str(folder / "saved")})
-        self.folder = folder / "saved"
-        self.files = Checkpoints(self.folder, self.config, self.clock)
-        self.plain = msgspec.structs.replace(
-            self.config, worker=msgspec.structs.replace(self.config.worker, checkpoint_dir=None)
-        )
-        self.chance = random.Random(1)
-
-    @property
-    def path(self) -> Path:
-        return self.files.path(0)
-
-    def live(self, config: Config | None = None) -> tuple[Worker, int]:
-        """Let a worker restore; return it, and how many records of user-state it has read."""
-        worker = self.start(config)
-        read = 0
-        reader = worker.broker.reader
-
-        def counting(topic: str, partition: int, start: int, end: int | None = None) -> Any:
-            nonlocal read
-            if topic == self.config.topics.user_state:
-                log_ = self.broker.log(topic, partition)
-                read += len(log_.read(start, 1 << 40, end)[0].offsets)
-            return reader(topic, partition, start, end)
-
-        worker.broker.reader = counting  # type: ignore[method-assign]
-        for _ in range(300):
-            if len(worker.shares) == self.partitions and all(
-                share.phase is Phase.LIVE for share in worker.shares.values()
-            ):
-                return worker, read
-            worker.turn()
-        raise AssertionError("it does not go live")
-
-    def users(self, worker: Worker) -> dict[bytes, bytes]:
-        return {
-            user: row
-            for share in worker.shares.values()
-            for user, row in encode_users(share.engine, self.config).items()
-        }
-
-    def restore_both_ways(self) -> Both:
-        """Restore with the file and without it."""
-        whole = len(self.read("user-state", 0).offsets)
-        worker, read = self.live()
-        found = self.users(worker)
-        kill(self, worker)
-        behind = len(self.read("user-state", 0).offsets)  # what it owed, it may have written by now
-        worker, all_read = self.live(self.plain)
-        plainly = self.users(worker)
-        kill(self, worker)
-        assert len(plainly) > 3, "too few users to tell"
-        assert all_read == behind, "without a file all is read"
-        return Both(found, plainly, read, whole)
-
-
-class Both(NamedTuple):
-    """What a restore with the file came to, and one without."""
-
-    found: dict[bytes, bytes]
-    plainly: dict[bytes, bytes]
-    read: int  # records of user-state, with the file
-    whole: int  # records of user-state that there were
 
 
 @pytest.fixture
@@ -113,18 +39,6 @@ def heard(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture
     log.addHandler(caplog.handler)
     yield caplog
     log.removeHandler(caplog.handler)
-
-
-def behind_the_file(site: Site) -> int:
-    """Count the records of user-state that the file does not hold."""
-    position = msgspec.json.decode(frames(site)[0])["position"]
-    return sum(offset >= position for offset in site.read("user-state", 0).offsets)
-
-
-def leave_all(site: Site) -> None:
-    worker, _ = site.live()
-    site.settle(worker)
-    leave(worker)
 
 
 def test_a_worker_that_left_comes_back_from_its_file(site: Site) -> None:
@@ -281,25 +195,6 @@ def come_from_the_future(site: Site) -> None:
     header = msgspec.json.decode(frames(site)[0])
     header["n"] += 1
     rewrite(site, header)
-
-
-def frames(site: Site) -> list[bytes]:
-    data = site.path.read_bytes()
-    at, found = data.index(b"\n") + 1, []
-    while at < len(data):
-        length = int.from_bytes(data[at : at + 4], "little")
-        found.append(data[at + 8 : at + 8 + length])
-        at += 8 + length
-    return found
-
-
-def rewrite(site: Site, header: dict[str, Any]) -> None:
-    pieces = [msgspec.json.encode(header), *frames(site)[1:]]
-    data = site.path.read_bytes()
-    magic = data[: data.index(b"\n") + 1]
-    for piece in pieces:
-        magic += len(piece).to_bytes(4, "little") + zlib.crc32(piece).to_bytes(4, "little") + piece
-    site.path.write_bytes(magic)
 
 
 @pytest.mark.parametrize(
