@@ -47,7 +47,7 @@ def main() -> None:
         elif name == "completejourney":
             table.finish(journey.run(command), drawn="NDCG@10")
         elif name == "ml1m":
-            table.finish(ml1m.run(given.data, given.set, command), drawn="NDCG@10")
+            table.finish(ml1m.run(given.data / "ml1m", given.set, command), drawn="NDCG@10")
         elif name == "encoders":
             frontier.run(
                 sources.load(given.on, given.data, given.input, given.attributes), given.set, command

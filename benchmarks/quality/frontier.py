@@ -36,7 +36,7 @@ def run(data: Data, settings: list[str], command: str) -> None:
     watch = Stopwatch()
     torch.set_num_threads(1)
     rows = [Row(name, "published", dict(figures)) for name, figures in data.published.items()]
-    plain = load_recipe(settings, bool(data.words))
+    plain = load_recipe(data, settings)
     trial = make_trial(data.sequences, plain.seed)
     for kind, config in ENCODERS.items():
         recipe = msgspec.structs.replace(plain, encoder=kind, encoder_config=config)

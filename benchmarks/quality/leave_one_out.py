@@ -30,6 +30,8 @@ from models.train import fit, make_model
 from models.validate import Split
 
 RECIPE: Final = Path("models/recipes/sequences.toml")
+#: For users with hundreds of items.
+LONG: Final = Path("models/recipes/long_sequences.toml")
 #: Users by whose second last item is chosen: enough for a standard error of half a point of NDCG.
 JUDGES: Final = 3000
 #: With fewer events than this being repeats, items that a user had are taken out of the lists.
@@ -51,6 +53,7 @@ class Data(NamedTuple):
     sequences: Sequences
     words: dict[str, dict[str, list[str]]]  # attributes of the items, none: {}
     published: dict[str, dict[str, float]]
+    recipe: Path = RECIPE
 
 
 class Trial(NamedTuple):
@@ -117,15 +120,15 @@ def retrain(
     return model
 
 
-def load_recipe(settings: list[str], words: bool) -> Recipe:
-    return read_recipe(RECIPE, [*(['attributes=["*"]'] if words else []), *settings])
+def load_recipe(data: Data, settings: list[str]) -> Recipe:
+    return read_recipe(data.recipe, [*(['attributes=["*"]'] if data.words else []), *settings])
 
 
 class Comparison:
     """The rows of one table, as they are found."""
 
     def __init__(self, data: Data, settings: list[str]) -> None:
-        recipe = load_recipe(settings, bool(data.words))
+        recipe = load_recipe(data, settings)
         self.data, self.items = data, len(data.sequences.item_ids)
         self.trial = make_trial(data.sequences, recipe.seed)
         self.recipe = fit_size(recipe, self.trial.train)

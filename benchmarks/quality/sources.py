@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from benchmarks.quality.leave_one_out import Data
+from benchmarks.quality.leave_one_out import LONG, Data
 from benchmarks.quality.table import OUT
 from models.sequences import read_atomic, read_from_wheel, read_sequences, read_words
 from stream.errors import UsageError
@@ -45,7 +45,7 @@ def load(name: str, folder: Path, file: Path | None = None, attributes: Path | N
         return Data(name, stem, sequences, words, {"beauty": BEAUTY, "lastfm": LASTFM}[name])
     if name == "ml100k":
         sequences = read_atomic(read_from_wheel(wheel(RECBOLE), ML100K_TABLE))
-        return Data(name, "MovieLens 100k", sequences, {}, ML100K)
+        return Data(name, "MovieLens 100k", sequences, {}, ML100K, LONG)
     raise UsageError(f"no data set {name}", place="NAME", remedy="give --input with `sequences`")
 
 
