@@ -5,6 +5,7 @@ users     cost of an event and bytes of memory with 2,000 and with 1,000,000 use
 codec     cost of reading a record and of writing an output, beside the libraries alone
 scoring   cost of the exact top ten of a catalogue, beside the obvious ways to find it
 encoders  bytes of state and cost of a step of each kind of encoder
+influence cost of leaving out each of a user's last events, all at once and one by one
 recovery  speed of a restore, cost of snapshots and frequent commits, failover, a storm (KAFKA_HOME)
 migration quality of states rebuilt from what rows keep, beside the full history's
 
@@ -19,7 +20,7 @@ import os
 # Before numpy and onnxruntime load: one thread each, as in a worker.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import codec, encoders, migration, recovery, scoring, users, year
+from benchmarks import codec, encoders, influence, migration, recovery, scoring, users, year
 
 BENCHMARKS = {
     "year": year.run,
@@ -27,6 +28,7 @@ BENCHMARKS = {
     "codec": codec.run,
     "scoring": scoring.run,
     "encoders": encoders.run,
+    "influence": influence.run,
     "migration": migration.run,
     "recovery": recovery.run,
 }

@@ -23,6 +23,7 @@ from models.show import describe, epochs_shown, show_figures, show_quality, show
 from models.train import Described, count_epochs, fit, make_model
 from models.validate import make_folds, roll_origin
 from stream.cli import Commands
+from stream.config_load import load_config
 from stream.errors import UsageError
 
 app = typer.Typer(
@@ -206,6 +207,41 @@ def evaluate_command(
         rows = judge_values(loaded, data, from_ms)
         runs.add_metrics(run, {"value": {"from": start, **rows}})
         show_figures("values", rows)
+
+
+@app.command("explain")
+def explain_command(
+    run: Annotated[Path, typer.Argument(help="A run folder that `fit` wrote.")],
+    user: Annotated[str, typer.Option("--user", "-u", metavar="ID", help="The user_id to explain.")],
+    config: options.Config = None,
+    input: options.Input = "",
+    format: options.Form = "events",
+    kafka: options.Kafka = "",
+    topic: options.Topic = "",
+    k: Annotated[int, typer.Option("--k", min=1, help="Items of the list.")] = 10,
+    last: Annotated[int, typer.Option("--last", min=0, help="How many past events to leave out.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON instead of a page.")] = False,
+    threads: options.Threads = 2,
+) -> None:
+    """Explain the list after a user's last event, before there is a bundle.
+
+    Each of the last events is left out once: which items come and go, and by how much every score moves. And
+    what each score is made of: history, context, prior. `ebbtide explain` does the same for a bundle, with
+    windows, lifecycle and policy folded anew.
+    """
+    from models.influence import explain_user
+
+    torch.set_num_threads(threads)
+    loaded = runs.load_run(run)
+    data = options.read_data(input, kafka, topic, config, loaded.item_ids, loaded.recipe.contexts, format)
+    session_gap_ms = load_config(config).time.session_gap_ms if config else None
+    explanation = explain_user(loaded, data, user, k=k, last=last, session_gap_ms=session_gap_ms)
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(explanation)).decode())
+        return
+    from models.influence_page import show
+
+    show(explanation)
 
 
 @app.command("tune")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -174,14 +174,19 @@ def describe(influence: Influence) -> str:
     """Say what would be different without the event."""
     if influence.made_the_list:
         return "there would be no list"
+    return describe_change(influence.brought, influence.kept_out, influence.raised)
+
+
+def describe_change(brought: list[str], kept_out: list[str], raised: Mapping[str, float]) -> str:
+    """Say what a list would be without what brought and kept out these items, and raised these scores."""
     parts = []
-    for items, words in ((influence.brought, "not on it"), (influence.kept_out, "on it instead")):
+    for items, words in ((brought, "not on it"), (kept_out, "on it instead")):
         if items:
             shown = ", ".join(items[:ITEMS_SHOWN])
             more = f" and {len(items) - ITEMS_SHOWN} more" if len(items) > ITEMS_SHOWN else ""
             parts.append(f"{words}: {shown}{more}")
-    if influence.raised:
-        item, change = max(influence.raised.items(), key=lambda entry: abs(entry[1]))
+    if raised:
+        item, change = max(raised.items(), key=lambda entry: abs(entry[1]))
         parts.append(f"{item} {-change:+.4f}")
     return "; ".join(parts)
 
