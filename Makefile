@@ -56,7 +56,7 @@ bundle: .venv/.dev  ## train the demo's model on January to September, judge it,
 	@$(BIN)/ebbtide-train fit --recipe models/recipes/demo.toml $(DEMO) \
 	    --items stream/demo/data/items.jsonl.gz --until $(OCTOBER) --out runs/demo $(ARGS)
 	@$(BIN)/ebbtide-train evaluate runs/demo $(DEMO) --from $(OCTOBER)
-	@$(BIN)/ebbtide-export runs/demo stream/demo/bundle $(DEMO) --precision float16 --overwrite
+	@$(BIN)/ebbtide-export runs/demo stream/demo/bundle $(DEMO) --precision int8 --overwrite
 
 clean:  ## remove the environment, caches and outputs
 	rm -rf .venv build dist *.egg-info demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
