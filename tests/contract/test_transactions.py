@@ -162,6 +162,7 @@ def test_a_new_sink_aborts_what_the_old_one_left_and_fences_it(rig: Rig) -> None
 
     pipe.sink.commit()
     pipe.wait_committed(1)
+    wait_until(lambda: pipe.seen() != [], pipe.member.poll)
     assert pipe.seen() == [b"heir"]
     pipe.close()
 
