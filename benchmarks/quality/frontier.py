@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.quality.leave_one_out import Data, fit_size, load_recipe, make_trial, train
-from benchmarks.quality.table import OUT, Result, Row, Stopwatch, finish
+from benchmarks.quality.table import DRAWN, Result, Row, Stopwatch, finish
 from models import metrics
 from models.ranking import ModelScorer, rank
 from models.recommender import Recommender
@@ -85,27 +85,37 @@ def time_step(model: Recommender) -> float:
 
 
 def draw_frontier(result: Result) -> None:
-    """Draw NDCG@10 over bytes a user, which is what a worker pays for an encoder."""
+    """Draw NDCG@10 over what a worker pays for an encoder: memory a user, time an event."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
-    figure, axes = pyplot.subplots(figsize=(7, 4))
-    for row in result.rows:
-        gain = row.figures["NDCG@10"]
-        if row.source == "ours":
-            size = int(str(row.figures["bytes a user"]).replace(",", ""))
-            axes.scatter(size, gain, color="tab:orange")
-            axes.annotate(row.name, (size, gain), textcoords="offset points", xytext=(4, 4))
-        else:
-            axes.axhline(float(gain), color="0.8", linewidth=1)
-            axes.annotate(row.name, (250, gain), color="0.5", fontsize=7)
-    axes.set_xscale("log")
-    axes.set_xlabel("bytes a user")
-    axes.set_ylabel("NDCG@10")
-    axes.set_title(result.title)
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 4), sharey=True)
+    ours = [row for row in result.rows if row.source == "ours"]
+    published = sorted(
+        (float(row.figures["NDCG@10"]), row.name) for row in result.rows if row.source != "ours"
+    )
+    for axes, column in zip(panels, ("bytes a user", "µs an event"), strict=True):
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel(column)
+        axes.margins(x=0.2)
+        for place, row in enumerate(ours):
+            cost = float(str(row.figures[column]).replace(",", ""))
+            gain = float(row.figures["NDCG@10"])
+            above = 6 if place % 2 else -14
+            axes.scatter(cost, gain, color="tab:orange")
+            axes.annotate(row.name, (cost, gain), textcoords="offset points", xytext=(-6, above))
+        for place, (gain, name) in enumerate(published):
+            axes.axhline(gain, color="0.8", linewidth=1, zorder=0)
+            side = ("left", 0.01) if place % 2 else ("right", 0.99)
+            where = {"ha": side[0], "va": "bottom", "transform": axes.get_yaxis_transform()}
+            axes.text(side[1], gain, name, color="0.5", fontsize=7, **where)
+    panels[0].set_ylabel("NDCG@10")
+    figure.suptitle(result.title)
     figure.tight_layout()
-    OUT.mkdir(exist_ok=True)
-    figure.savefig(OUT / f"{result.name}-frontier.svg")
+    DRAWN.mkdir(exist_ok=True)
+    figure.savefig(DRAWN / f"{result.name}.svg", metadata={"Date": None})
     pyplot.close(figure)

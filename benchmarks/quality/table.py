@@ -19,6 +19,8 @@ HERE: Final = Path(__file__).parent
 WIDTH: Final = 150
 RESULTS: Final = HERE / "results"
 OUT: Final = HERE / "out"
+#: Plots that are kept: docs/quality.md shows the one of a result's name.
+DRAWN: Final = HERE.parent.parent / "docs" / "quality"
 PAGE: Final = HERE.parent.parent / "docs" / "quality.md"
 COLOURS: Final = {"published": "0.75", "baseline": "tab:blue", "ours": "tab:orange"}
 
@@ -123,5 +125,7 @@ def write_page() -> None:
             name = f"**{row.name}**" if row.source == "ours" else row.name
             parts.append(f"| {name} | {row.source} | " + " | ".join(cells(result, row)) + " |")
         parts += ["", f"Seed {result.seed}, {result.cpu_minutes:.1f} CPU minutes."]
+        if (DRAWN / f"{result.name}.svg").exists():
+            parts += ["", f"![{result.title}]({DRAWN.name}/{result.name}.svg)"]
         parts += [line for note in result.notes for line in ("", note)]
     PAGE.write_text("\n".join(parts) + "\n", "utf-8")
