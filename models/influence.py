@@ -28,7 +28,7 @@ from models.recommender import GAP, Recommender
 from models.run import Run
 from stream.core.events import NEVER
 from stream.errors import UsageError
-from stream.explain import SCORE_EPSILON
+from stream.explain import Change
 
 #: Histories up to this length go through the model side by side; longer ones are stepped through.
 SIDE_BY_SIDE_MAX: Final = 128
@@ -51,29 +51,10 @@ class Listed(msgspec.Struct):
     reranked: float
 
 
-class Influence(msgspec.Struct):
-    """What leaving one event out does to the list."""
+class Influence(Change, kw_only=True):
+    """What leaving one event of a sequence out does to the list after it."""
 
     back: int  # 1 is the user's last event
-    event_time: int
-    event_type: str
-    item_id: str | None
-    #: Items that the list has because of the event, and those that it has not.
-    brought: list[str]
-    kept_out: list[str]
-    #: By how much the event raised the score of each item of the list.
-    raised: dict[str, float]
-
-    @property
-    def weight(self) -> tuple[int, float]:
-        """The most telling first: exchanged items, then moved scores."""
-        shift = sum(map(abs, self.raised.values())) / max(1, len(self.raised))
-        return len(self.brought) + len(self.kept_out), shift
-
-    @property
-    def moved(self) -> bool:
-        """Whether leaving the event out changes anything."""
-        return bool(self.brought or self.kept_out) or self.weight[1] > SCORE_EPSILON
 
 
 class Explanation(msgspec.Struct):

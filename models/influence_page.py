@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models.influence import Explanation
-from stream.explain_page import INFLUENCES_SHOWN, describe_change, when
+from stream.explain_page import INFLUENCES_SHOWN, describe, when
 
 #: What a score is made of; a part that is nothing everywhere has no column.
 PARTS: Final = ("history", "context", "prior", "reranked")
@@ -35,8 +35,7 @@ def page(explanation: Explanation) -> RenderableType:
     ]
     table = Table("at", "event", "item", "without it", box=None)
     for each in moved[:INFLUENCES_SHOWN]:
-        change = describe_change(each.brought, each.kept_out, each.raised)
-        table.add_row(when(each.event_time), each.event_type, each.item_id or "", change)
+        table.add_row(when(each.event_time), each.event_type, each.item_id or "", describe(each))
     blocks.append(_indent(table))
     if len(moved) > INFLUENCES_SHOWN:
         blocks.append(

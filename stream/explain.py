@@ -43,20 +43,19 @@ LEFT_OUT_DEFAULT: Final = 50
 SCORE_EPSILON: Final = 1e-5
 
 
-class Influence(msgspec.Struct):
-    """What leaving one event out does to the last list."""
+class Change(msgspec.Struct, kw_only=True):
+    """What leaving one event out does to a list."""
 
-    offset: int
     event_time: int
     event_type: str
     item_id: str | None
     #: Items that the list has because of the event, and those that it has not.
     brought: list[str]
     kept_out: list[str]
-    #: By how much the event raised the score of each item that is on the list either way.
+    #: By how much the event raised the score of each item that is scored either way.
     raised: dict[str, float]
     #: Without the event there would be no list at all.
-    made_the_list: bool
+    made_the_list: bool = False
 
     @property
     def weight(self) -> tuple[bool, int, float]:
@@ -68,6 +67,12 @@ class Influence(msgspec.Struct):
     def moved(self) -> bool:
         """Whether leaving the event out changes anything."""
         return self.made_the_list or bool(self.brought or self.kept_out) or self.weight[2] > SCORE_EPSILON
+
+
+class Influence(Change, kw_only=True):
+    """What leaving one event of the log out does to the last list."""
+
+    offset: int
 
 
 class Explanation(msgspec.Struct):

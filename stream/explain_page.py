@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stream.config import Config
-from stream.explain import Explanation, Influence
+from stream.explain import Change, Explanation
 from stream.wire import Transition, UserRow
 
 DAY_MS: Final = 86_400_000
@@ -170,24 +170,19 @@ def _list(explanation: Explanation) -> Iterator[RenderableType]:
         yield _indent(Text(f"… and {count - INFLUENCES_SHOWN} that moved it less; --json has them all"))
 
 
-def describe(influence: Influence) -> str:
+def describe(change: Change) -> str:
     """Say what would be different without the event."""
-    if influence.made_the_list:
+    if change.made_the_list:
         return "there would be no list"
-    return describe_change(influence.brought, influence.kept_out, influence.raised)
-
-
-def describe_change(brought: list[str], kept_out: list[str], raised: Mapping[str, float]) -> str:
-    """Say what a list would be without what brought and kept out these items, and raised these scores."""
     parts = []
-    for items, words in ((brought, "not on it"), (kept_out, "on it instead")):
+    for items, words in ((change.brought, "not on it"), (change.kept_out, "on it instead")):
         if items:
             shown = ", ".join(items[:ITEMS_SHOWN])
             more = f" and {len(items) - ITEMS_SHOWN} more" if len(items) > ITEMS_SHOWN else ""
             parts.append(f"{words}: {shown}{more}")
-    if raised:
-        item, change = max(raised.items(), key=lambda entry: abs(entry[1]))
-        parts.append(f"{item} {-change:+.4f}")
+    if change.raised:
+        item, shift = max(change.raised.items(), key=lambda entry: abs(entry[1]))
+        parts.append(f"{item} {-shift:+.4f}")
     return "; ".join(parts)
 
 
