@@ -29,12 +29,17 @@ class _Softmax(torch.autograd.Function):
     """Σ_n weight_n · logsumexp(query_n · rows + bias), its gradient taken along on the way."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, rows: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, rows: Tensor, bias: Tensor, weight: Tensor, out: Tensor, cuts: list[int]
+    ) -> Tensor:
         of_query, of_rows, of_bias = (torch.zeros_like(part) for part in (query, rows, bias))
         total = query.new_zeros(())
-        for first in range(0, len(query), _ROWS_AT_ONCE):
+        for number, first in enumerate(range(0, len(query), _ROWS_AT_ONCE)):
             part = slice(first, first + _ROWS_AT_ONCE)
             scores = torch.addmm(bias, query[part], rows.T)  # [n, I]
+            if cuts[number + 1] > cuts[number]:
+                position, item = out[:, cuts[number] : cuts[number + 1]]
+                scores[position - first, item] = -torch.inf
             most = scores.amax(1, keepdim=True)
             chance = scores.sub_(most).exp_()
             mass = chance.sum(1, keepdim=True)
@@ -48,20 +53,30 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(grad[0] * part for part in ctx.saved_tensors), None)
+        return (*(grad[0] * part for part in ctx.saved_tensors), None, None, None)
 
 
 def softmax_loss(
-    query: Tensor, position: Tensor, target: Tensor, weight: Tensor, rows: Tensor, bias: Tensor
+    query: Tensor,
+    position: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    rows: Tensor,
+    bias: Tensor,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Return −Σ weight · log P(target) of a softmax over all items, a scalar.
 
-    query [P, D]; position, target i64 [T], weight [T]; rows [I, D], bias [I]. Scores are made for some
-    positions at a time and never kept, so memory does not grow with P · I, and they stay in the cache.
+    query [P, D]; position, target i64 [T], weight [T]; rows [I, D], bias [I]; out i64 [2, M]: positions,
+    rising, and items that do not compete there, none of them a target. Scores are made for some positions at
+    a time and never kept, so memory does not grow with P · I, and they stay in the cache.
     """
     own = (query[position] * rows[target]).sum(1) + bias[target]  # [T]
     of_position = query.new_zeros(len(query)).index_add_(0, position, weight)
-    total: Tensor = _Softmax.apply(query, rows, bias, of_position)  # type: ignore[no-untyped-call]
+    out = position.new_zeros((2, 0)) if out is None else out
+    edges = torch.arange(0, len(query) + _ROWS_AT_ONCE, _ROWS_AT_ONCE)
+    cuts = torch.searchsorted(out[0].contiguous(), edges).tolist()
+    total: Tensor = _Softmax.apply(query, rows, bias, of_position, out, cuts)  # type: ignore[no-untyped-call]
     return total - (weight * own).sum()
 
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.batches import Batch, whole
+from models.batches import whole
 from models.objective import Objective, Seen
 from models.recommender import Recommender
-from models.targets import Targets
+from models.targets import Targets, had_before
 
 #: Sequences that go through the model together.
 _USERS: Final = 64
@@ -58,22 +58,13 @@ def gains_of(query: Tensor, seen: Seen, targets: Targets, had: npt.NDArray[np.in
     position, item = torch.from_numpy(targets.position), torch.from_numpy(targets.item)
     own = scores[position, item][:, None]
     if had is not None:
-        take_out(scores, seen.batch, targets, had)
+        scores[tuple(map(torch.from_numpy, had_before(seen.batch, targets, had)))] = -torch.inf
     rank = (scores[position] > own).sum(1)  # [T]
     gain = torch.where(rank < PLACES, 1.0 / torch.log2(rank + 2.0), 0.0)
     found = torch.zeros(len(query)).index_add_(0, position, gain)
     count = torch.bincount(position, minlength=len(query)).clamp(max=PLACES)
     best = torch.cumsum(1.0 / torch.log2(torch.arange(PLACES) + 2.0), 0)
     return (found / best[count - 1]).clamp(max=1.0)
-
-
-def take_out(scores: Tensor, batch: Batch, targets: Targets, items: npt.NDArray[np.int32]) -> None:
-    """Put the items that came up to each position behind all others: scores [P, I], items [N]."""
-    length = targets.step + 1
-    place = np.repeat(np.arange(len(length)), length)
-    back = np.arange(len(place)) - np.repeat(np.cumsum(length) - length, length)
-    item = items[batch.start[targets.row][place] + back].astype(np.int64)
-    scores[torch.from_numpy(place[item >= 0]), torch.from_numpy(item[item >= 0])] = -torch.inf
 
 
 class Silent(NamedTuple):

@@ -27,6 +27,7 @@ from models.targets import (
     coming_values,
     find_silences,
     group_events,
+    had_before,
     make_targets,
     next_values,
 )
@@ -175,13 +176,20 @@ class Objective:
         position, weight = torch.from_numpy(targets.position), torch.from_numpy(targets.weight)
         target = learnt.place[torch.from_numpy(targets.item)]
         if asked.kind == "softmax":
-            return softmax_loss(query, position, target, weight, rows, bias) / len(query)
+            out = self._had(seen.batch, targets) if asked.unseen else None
+            return softmax_loss(query, position, target, weight, rows, bias, out) / len(query)
         drawn = self._sampler.draw(asked.negatives)
         if asked.kind == "sampled":
             loss = sampled_softmax(query[position], target, rows, bias, drawn, self._sampler.share)
         else:
             loss = gbce(query[position], target, rows, bias, drawn, calibration=asked.calibration)
         return (loss * weight).sum() / len(query)
+
+    def _had(self, batch: Batch, targets: Targets) -> Tensor:
+        """Return positions and items, as places among the learnt, that do not compete there, i64 [2, M]."""
+        position, item = (torch.from_numpy(part) for part in had_before(batch, targets, self.data.item))
+        place = self.learnt.place[item]
+        return torch.stack([position, place])[:, place >= 0]
 
     def _rerank(self, model: Recommender, seen: Seen, query: Tensor, targets: Targets) -> Tensor:
         """Return the mean of −log P(item) among the candidates; the table and the query are given.

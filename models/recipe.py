@@ -41,9 +41,16 @@ class NextItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _says("`softmax` over all items, `sampled` softmax with correction, or `gbce`."),
     ] = "softmax"
     weight: Annotated[NotNegative, _says("Of the loss; 0 trains the other heads alone.")] = 1.0
+    unseen: Annotated[
+        bool, _says("Items that the user had do not compete (`softmax`): for what nobody takes twice.")
+    ] = False
     negatives: Annotated[int, _says("Items drawn a batch, for `sampled` and `gbce`.", ge=1)] = 512
     power: Annotated[Share, _says("`sampled` draws by count ** power: 0 is uniform, 1 popularity.")] = 0.5
     calibration: Annotated[Share, _says("gBCE's t: 0 is plain cross entropy, 1 undoes the sampling.")] = 0.75
+
+    def __post_init__(self) -> None:
+        if self.unseen and self.kind != "softmax":
+            raise ValueError(f'`unseen` is for kind = "softmax", not "{self.kind}"')
 
 
 class HazardHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

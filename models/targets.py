@@ -104,6 +104,21 @@ def make_targets(
     )
 
 
+def had_before(batch: Batch, targets: Targets, items: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
+    """Return positions, rising, and the items that their stretches had up to them: items [N] of the events.
+
+    An item that came several times is there as often; one that is right at its position is left out.
+    """
+    length = targets.step + 1
+    position = np.repeat(np.arange(len(length)), length)
+    back = np.arange(len(position)) - np.repeat(np.cumsum(length) - length, length)
+    item = items[batch.start[targets.row][position] + back].astype(np.int64)
+    base = int(max(items.max(initial=0), targets.item.max(initial=0))) + 1
+    right = np.isin(position * base + item, targets.position * base + targets.item)
+    kept = (item >= 0) & ~right
+    return position[kept], item[kept]
+
+
 class Silences(NamedTuple):
     """For each event [N]: how long until the user's next, and whether that is only how long one looked."""
 

@@ -65,6 +65,27 @@ def test_softmax_in_parts_has_the_loss_and_the_gradients_of_the_whole() -> None:
         torch.testing.assert_close(one, other)
 
 
+def test_items_taken_out_of_a_softmax_neither_compete_nor_learn() -> None:
+    torch.manual_seed(4)
+    positions = 150  # more than are scored at once
+    parts = [torch.randn(n, D, dtype=torch.float64) for n in (positions, ITEMS)]
+    parts.append(torch.randn(ITEMS, dtype=torch.float64))
+    position, target = torch.arange(positions), torch.randint(ITEMS, (positions,))
+    weight = torch.rand(positions, dtype=torch.float64)
+    gone = torch.rand(positions, ITEMS) < 0.3
+    gone[position, target] = False
+    gone[70] = False
+    for part in parts:
+        part.requires_grad_()
+    query, rows, bias = parts
+    scores = (query @ rows.T + bias).masked_fill(gone, -torch.inf)
+    plain = -(scores.log_softmax(1)[position, target] * weight).sum()
+    found = softmax_loss(query, position, target, weight, rows, bias, torch.nonzero(gone).T)
+    torch.testing.assert_close(found, plain)
+    for one, other in zip(torch.autograd.grad(found, parts), torch.autograd.grad(plain, parts), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_sampled_softmax_tends_to_the_full_one_whatever_is_drawn(
     scene: tuple[Tensor, Tensor, Tensor, Tensor], power: float

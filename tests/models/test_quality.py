@@ -29,6 +29,26 @@ def test_purchases_until_a_customer_leaves_are_those_of_the_integral() -> None:
     assert none[0] == pytest.approx(1 - first, rel=1e-6)
 
 
+def test_gamma_laws_are_found_again_and_freeing_them_makes_what_is_known_likelier() -> None:
+    """Customers whose rates are gamma: shape 1, 5 weeks, and shape 2, 40 weeks."""
+    chance = np.random.default_rng(3)
+    days = []
+    for _ in range(1500):
+        until = min(40.0, chance.exponential(1 / chance.gamma(2.0, 1 / 40.0)))
+        times = np.cumsum(chance.exponential(1 / chance.gamma(1.0, 1 / 5.0), 400))
+        days.append(np.concatenate([[0], np.unique(np.ceil(times[times < until] * 7).astype(np.int64))]))
+    known = lifetimes.Known(days, np.ones(len(days)), 40 * 7)
+    law = lifetimes.fit_law(known, 0)
+    assert law.weight.sum() == pytest.approx(1.0)
+    assert (law.weight * law.buy).sum() == pytest.approx(1 / 5, rel=0.15)
+    alike = lifetimes.take_together(lifetimes.summary(known))
+    likely, _ = lifetimes.likelihood(law, *alike.summary)
+    freed = lifetimes.free(law, likely, alike.count, 20)
+    assert freed.weight.sum() == pytest.approx(1.0)
+    gains = alike.count @ (np.log(likely @ freed.weight[0]) - np.log(likely @ law.weight[0]))
+    assert gains > 1.0
+
+
 def test_both_models_know_who_has_left() -> None:
     known = customers(200, 1)
     gone = np.arange(200) % 2 == 1
