@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from models.batches import whole
+from models.dataset import Sequences
 from models.objective import Objective, Seen
 from models.recommender import Recommender
 from models.targets import Targets, had_before
@@ -43,22 +43,22 @@ def judge(model: Recommender, objective: Objective, *, ndcg: bool = False) -> di
         if ndcg:
             targets = objective.targets(seen.batch)
             if len(targets.item):
-                had = objective.data.item if objective.recipe.validation.unseen else None
+                had = objective.data if objective.recipe.validation.unseen else None
                 gains = gains_of(objective.query(model, seen, targets), seen, targets, had)
                 add("ndcg", float(gains.mean()), len(gains))
     return {name: total / weights[name] for name, total in sums.items()}
 
 
-def gains_of(query: Tensor, seen: Seen, targets: Targets, had: npt.NDArray[np.int32] | None = None) -> Tensor:
+def gains_of(query: Tensor, seen: Seen, targets: Targets, had: Sequences | None = None) -> Tensor:
     """Return NDCG@10 of each position [P]; every item competes.
 
-    had: the events' items [N], and those up to the position are taken out, but for one that is right.
+    had: the sequences; items that users had up to a position are taken out there, but for what is right.
     """
     scores = query @ seen.vectors[:-1].T + seen.bias  # [P, I]
     position, item = torch.from_numpy(targets.position), torch.from_numpy(targets.item)
     own = scores[position, item][:, None]
     if had is not None:
-        scores[tuple(map(torch.from_numpy, had_before(seen.batch, targets, had)))] = -torch.inf
+        scores[tuple(map(torch.from_numpy, had_before(had, seen.batch, targets)))] = -torch.inf
     rank = (scores[position] > own).sum(1)  # [T]
     gain = torch.where(rank < PLACES, 1.0 / torch.log2(rank + 2.0), 0.0)
     found = torch.zeros(len(query)).index_add_(0, position, gain)

@@ -187,7 +187,7 @@ class Objective:
 
     def _had(self, batch: Batch, targets: Targets) -> Tensor:
         """Return positions and items, as places among the learnt, that do not compete there, i64 [2, M]."""
-        position, item = (torch.from_numpy(part) for part in had_before(batch, targets, self.data.item))
+        position, item = (torch.from_numpy(part) for part in had_before(self.data, batch, targets))
         place = self.learnt.place[item]
         return torch.stack([position, place])[:, place >= 0]
 

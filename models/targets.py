@@ -104,18 +104,24 @@ def make_targets(
     )
 
 
-def had_before(batch: Batch, targets: Targets, items: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
-    """Return positions, rising, and the items that their stretches had up to them: items [N] of the events.
+def had_before(data: Sequences, batch: Batch, targets: Targets) -> tuple[Ints, Ints]:
+    """Return positions, rising, and the items that their users had up to them, before the stretch too.
 
     An item that came several times is there as often; one that is right at its position is left out.
     """
-    length = targets.step + 1
+    since = data.start[batch.users][targets.row]
+    length = batch.start[targets.row] + targets.step + 1 - since
     position = np.repeat(np.arange(len(length)), length)
-    back = np.arange(len(position)) - np.repeat(np.cumsum(length) - length, length)
-    item = items[batch.start[targets.row][position] + back].astype(np.int64)
-    base = int(max(items.max(initial=0), targets.item.max(initial=0))) + 1
-    right = np.isin(position * base + item, targets.position * base + targets.item)
-    kept = (item >= 0) & ~right
+    event = np.arange(len(position)) - np.repeat(np.cumsum(length) - length - since, length)
+    item = data.item[event].astype(np.int64)
+    kept = item >= 0
+    count = np.bincount(targets.position, minlength=len(length))
+    first = np.cumsum(count) - count
+    for number in range(int(count.max(initial=0))):  # a position's targets stand together
+        there = number < count
+        right = np.full(len(length), -1)
+        right[there] = targets.item[first[there] + number]
+        kept &= item != right[position]
     return position[kept], item[kept]
 
 

@@ -62,13 +62,14 @@ def test_groups_further_off_weigh_less_and_the_weights_sum_to_one() -> None:
     assert found[1, 1] == pytest.approx({item: w / sum(first.values()) for item, w in first.items()})
 
 
-def test_what_a_stretch_had_before_a_position_does_not_hold_what_is_right_there() -> None:
-    data = sequences([(1, 0, 3), (2, 0, 4), (3, 1, -1), (4, 0, 3), (5, 0, 6)])
-    batch = Batch(np.array([0]), np.array([1]), np.array([5]))
-    targets = make_targets(data, group_events(data), np.array([0]), data.item >= 0, 1, 1.0, batch)
-    assert targets.item.tolist() == [3, 6]  # after the look, and after the second of item 3
-    position, item = had_before(batch, targets, data.item)
-    assert list(zip(position.tolist(), item.tolist(), strict=True)) == [(0, 4), (1, 4), (1, 3)]
+def test_what_a_user_had_before_a_position_does_not_hold_what_is_right_there() -> None:
+    before = [(1, 0, 9)]
+    data = sequences(before, [(1, 0, 3), (2, 0, 4), (3, 1, -1), (4, 0, 3), (5, 0, 6), (5, 0, 4)])
+    batch = Batch(np.array([1]), np.array([2]), np.array([7]))
+    targets = make_targets(data, group_events(data), np.array([1]), data.item >= 0, 1, 1.0, batch)
+    assert targets.item.tolist() == [3, 6, 4]  # after the look, and after the second of item 3
+    position, item = had_before(data, batch, targets)
+    assert list(zip(position.tolist(), item.tolist(), strict=True)) == [(0, 4), (1, 3), (1, 3)]
 
 
 def test_a_user_of_one_group_asks_for_nothing() -> None:

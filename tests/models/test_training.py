@@ -252,7 +252,7 @@ def test_what_is_watched_may_leave_out_what_the_user_had(data: Sequences) -> Non
         targets = asked.targets(seen.batch)
         query = asked.query(model, seen, targets)
         scores = query @ seen.vectors[:-1].T + seen.bias
-        found = gains_of(query, seen, targets, asked.data.item)
+        found = gains_of(query, seen, targets, asked.data)
         for place, (row, step) in enumerate(zip(targets.row, targets.step, strict=True)):
             start = seen.batch.start[row]
             right = targets.item[targets.position == place]
