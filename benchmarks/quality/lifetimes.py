@@ -112,7 +112,7 @@ class Alike(NamedTuple):
     """Customers taken together who are alike in repeats, last purchase and weeks seen: C kinds of them."""
 
     summary: tuple[Floats, Floats, Floats]  # [C] each
-    count: Floats  # [C]
+    customers: Floats  # [C]
 
 
 def take_together(parts: tuple[Floats, Floats, Floats]) -> Alike:
@@ -151,7 +151,7 @@ def fit_gammas(alike: Alike) -> Law:
     likely, _ = likelihood(gamma_law(*GAMMAS), *alike.summary)
 
     def unlikely(logs: Floats) -> float:
-        return -float(alike.count @ np.log(likely @ gamma_law(*np.exp(logs)).weight[0] + TINY))
+        return -float(alike.customers @ np.log(likely @ gamma_law(*np.exp(logs)).weight[0] + TINY))
 
     found = minimize(unlikely, np.log(GAMMAS), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 0.05})
     return gamma_law(*np.exp(found.x))
@@ -169,7 +169,7 @@ def fit_law(known: Known, rounds: int) -> Law:
     """Find gamma laws, and free them by rounds of EM."""
     alike = take_together(summary(known))
     law = fit_gammas(alike)
-    return free(law, likelihood(law, *alike.summary)[0], alike.count, rounds) if rounds else law
+    return free(law, likelihood(law, *alike.summary)[0], alike.customers, rounds) if rounds else law
 
 
 def choose_rounds(known: Known, seed: int = 0) -> int:
@@ -186,8 +186,8 @@ def choose_rounds(known: Known, seed: int = 0) -> int:
         likely, _ = likelihood(law, *learn.summary)
         theirs, _ = likelihood(law, *asked.summary)
         for number, rounds in enumerate(ROUNDS):
-            law, done = free(law, likely, learn.count, rounds - done), rounds
-            likeliest[number] += asked.count @ np.log(theirs @ law.weight[0] + TINY)
+            law, done = free(law, likely, learn.customers, rounds - done), rounds
+            likeliest[number] += asked.customers @ np.log(theirs @ law.weight[0] + TINY)
     return ROUNDS[int(likeliest.argmax())]
 
 

@@ -43,9 +43,9 @@ def test_gamma_laws_are_found_again_and_freeing_them_makes_what_is_known_likelie
     assert (law.weight * law.buy).sum() == pytest.approx(1 / 5, rel=0.15)
     alike = lifetimes.take_together(lifetimes.summary(known))
     likely, _ = lifetimes.likelihood(law, *alike.summary)
-    freed = lifetimes.free(law, likely, alike.count, 20)
+    freed = lifetimes.free(law, likely, alike.customers, 20)
     assert freed.weight.sum() == pytest.approx(1.0)
-    gains = alike.count @ (np.log(likely @ freed.weight[0]) - np.log(likely @ law.weight[0]))
+    gains = alike.customers @ (np.log(likely @ freed.weight[0]) - np.log(likely @ law.weight[0]))
     assert gains > 1.0
 
 
