@@ -54,6 +54,7 @@ class Data(NamedTuple):
     words: dict[str, dict[str, list[str]]]  # attributes of the items, none: {}
     published: dict[str, dict[str, float]]
     recipe: Path = RECIPE
+    settings: tuple[str, ...] = ()  # of the recipe, chosen by the second last items
 
 
 class Trial(NamedTuple):
@@ -121,7 +122,8 @@ def retrain(
 
 
 def load_recipe(data: Data, settings: list[str]) -> Recipe:
-    return read_recipe(data.recipe, [*(['attributes=["*"]'] if data.words else []), *settings])
+    words = ['attributes=["*"]'] if data.words else []
+    return read_recipe(data.recipe, [*words, *data.settings, *settings])
 
 
 class Comparison:

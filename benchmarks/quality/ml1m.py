@@ -25,8 +25,14 @@ from models.sequences import choose_users, from_lists, read_lines
 
 #: Chosen on: users that are judged do not choose.
 CHOOSERS: Final = 2048
-#: A larger model than where there is a tenth of the ratings.
-SETTINGS: Final = ["embedding_size=128", "encoder_config={hidden=128}"]
+#: A larger model than where there is a tenth of the ratings, and what it takes not to learn them by heart.
+SETTINGS: Final = [
+    "embedding_size=128",
+    "encoder_config={hidden=384}",
+    "memory_half_lives=[0.3, 1.0, 4.0, 16.0]",
+    "dropout=0.5",
+    "epochs=20",
+]
 COLUMNS: Final = ["HR@10", "NDCG@10", "low", "high"]
 PUBLISHED: Final = {"gSASRec": 0.1974, "GRU, throw-away": 0.2005, "windowed attention, throw-away": 0.2073}
 

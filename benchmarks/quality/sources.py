@@ -69,7 +69,10 @@ def load(name: str, folder: Path, file: Path | None = None, attributes: Path | N
         stem = {"beauty": "Beauty", "lastfm": "LastFM"}[name]
         sequences = read_sequences(folder / "sequences" / f"{stem}.txt.gz")
         words = read_words(folder / "sequences" / f"{stem}_item2attributes.json.gz")
-        return Data(name, stem, sequences, words, {"beauty": BEAUTY, "lastfm": LASTFM}[name])
+        # Few events: more is drawn back to what the attributes say.
+        settings = ("weight_decay=8.0",) if name == "lastfm" else ()
+        published = {"beauty": BEAUTY, "lastfm": LASTFM}[name]
+        return Data(name, stem, sequences, words, published, settings=settings)
     if name == "ml100k":
         sequences = read_atomic(read_from_wheel(wheel(RECBOLE), ML100K_TABLE))
         return Data(name, "MovieLens 100k", sequences, {}, ML100K, LONG)
