@@ -115,7 +115,7 @@ def write_page() -> None:
         "Made by `python -m benchmarks.quality docs` from `benchmarks/quality/results`. Where items are"
         " ranked, the whole catalogue is. Published figures are those of the papers, or of the issue that"
         " asked for the comparison. CPU minutes are of one thread, baselines and evaluation included. Toys"
-        " and Sports are files of github.com/aHuiWang/CIKM2020-S3Rec, data/, for which no setting was chosen.",
+        " and Sports are files of github.com/aHuiWang/CIKM2020-S3Rec, data/: no setting was chosen for them.",
     ]
     for file in sorted(RESULTS.glob("*.json")):
         result = msgspec.json.decode(file.read_bytes(), type=Result)
