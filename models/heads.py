@@ -26,7 +26,10 @@ _ROWS_AT_ONCE = 64
 
 
 class _Softmax(torch.autograd.Function):
-    """Σ_n weight_n · logsumexp(query_n · rows + bias), its gradient taken along on the way."""
+    """Σ_n weight_n · logsumexp(query_n · rows + bias), its gradient taken along on the way.
+
+    cuts: where the pairs `out` of each part of the positions begin.
+    """
 
     @staticmethod
     def forward(

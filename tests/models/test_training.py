@@ -245,6 +245,35 @@ def test_weight_decay_spares_biases_and_the_scale(data: Sequences) -> None:
     assert decayed == {id(p) for p in model.parameters() if p.dim() > 1}
 
 
+def test_what_the_user_had_does_not_compete_in_the_loss_if_it_is_unseen_items_that_are_asked_for(
+    data: Sequences,
+) -> None:
+    chosen = recipe(epochs=2, next_item={"unseen": True}, **HELD)
+    model, asked, _ = train(data, chosen)
+    with torch.no_grad():
+        for seen in walk(model, asked):
+            targets = asked.targets(seen.batch)
+            query = asked.query(model, seen, targets)
+            scores = (query @ seen.vectors[:-1].T + seen.bias)[:, asked.learnt.items]
+            losses = []
+            for place, (row, step) in enumerate(zip(targets.row, targets.step, strict=True)):
+                start = asked.data.start[seen.batch.users[row]]
+                mine = targets.position == place
+                had = asked.data.item[start : seen.batch.start[row] + step + 1]
+                out = np.setdiff1d(had[had >= 0], targets.item[mine])
+                gone = np.isin(asked.learnt.items.numpy(), out)
+                left = scores[place].masked_fill(torch.from_numpy(gone), -torch.inf).log_softmax(0)
+                right = asked.learnt.place[torch.from_numpy(targets.item[mine])]
+                losses.append(-(left[right] * torch.from_numpy(targets.weight[mine])).sum())
+            found = asked.losses(model, seen)["next_item"]
+            torch.testing.assert_close(found, torch.stack(losses).mean())
+
+
+def test_only_the_full_softmax_leaves_out_what_the_user_had() -> None:
+    with pytest.raises(msgspec.ValidationError, match="unseen"):
+        recipe(next_item={"kind": "gbce", "unseen": True})
+
+
 def test_what_is_watched_may_leave_out_what_the_user_had(data: Sequences) -> None:
     chosen = recipe(**HELD)
     model, asked, _ = train(data, chosen)
