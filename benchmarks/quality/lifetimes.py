@@ -30,7 +30,8 @@ MASTER: Final = "lifetimes/datasets/CDNOW_master.txt"
 WEEK: Final = 7.0
 #: Between what rates the cells of the grid lie, and how many: of buying and of leaving, a week.
 GRID: Final = ((2e-3, 2.0, 40), (5e-4, 3.0, 40))
-#: Shape and weeks of both gamma laws, where the search for them begins: as published for these customers.
+#: Shape and weeks of both gamma laws, where the search for them begins: as published for these customers and
+#: these weeks (Fader, Hardie and Lee, 2005).
 GAMMAS: Final = (0.55, 10.6, 0.6, 11.7)
 ROUNDS: Final = (0, 10, 30, 100, 300)  # of EM: stopping early smooths
 FOLDS: Final = 5
