@@ -119,6 +119,24 @@ def test_attention_tells_a_minute_from_a_year(kind: str) -> None:
     assert not torch.allclose(before[:, 3], after[:, 3])
 
 
+@pytest.mark.parametrize("kind", ["transformer", "hstu"])
+def test_attention_does_without_time(kind: str) -> None:
+    config = RecommenderConfig(
+        items=3,
+        embedding_size=8,
+        step_features=(),
+        encoder=kind,
+        encoder_config={**SMALL[kind], "time_buckets": 0},
+    )
+    encoder: Any = random_model(config, 3).encoder
+    assert encoder.state_size < small_encoder(kind).state_size
+    x, gap_log = torch.randn(4, 50, 8), 21.0 * torch.rand(4, 50)
+    with torch.no_grad():
+        said = encoder(x, gap_log)
+        assert torch.equal(said, encoder(x, torch.zeros(4, 50)))
+        torch.testing.assert_close(walk(encoder, x, gap_log), said, atol=1e-5, rtol=0)
+
+
 def test_ages_tell_seconds_after_centuries() -> None:
     gap_log = torch.log1p(torch.tensor([[0.0, 10 * 365 * 86_400.0, *([3e9] * 8), 5.0]]))
     ring = torch.zeros(1, 4)
