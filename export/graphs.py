@@ -10,8 +10,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from models.ensemble import JoinedItems, Model
 from models.items.table import Items
-from models.recommender import Recommender
 
 OPSET = 18
 
@@ -22,7 +22,7 @@ _ROWS = 3
 class Step(nn.Module):
     """state [B, S], item [B, E], features [B, F] → next [B, S]."""
 
-    def __init__(self, model: Recommender) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
@@ -33,7 +33,7 @@ class Step(nn.Module):
 class Head(nn.Module):
     """state [B, S] → user [B, D], and hazard [B, K] if the model has one."""
 
-    def __init__(self, model: Recommender) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
@@ -45,7 +45,7 @@ class Head(nn.Module):
 class Context(nn.Module):
     """features [B, Fc] → offset [B, D]."""
 
-    def __init__(self, model: Recommender) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
@@ -56,7 +56,7 @@ class Context(nn.Module):
 class LateItem(nn.Module):
     """codes [B, C], floats [B, F] → item [B, D], bias [B, 1]."""
 
-    def __init__(self, items: Items) -> None:
+    def __init__(self, items: Items | JoinedItems) -> None:
         super().__init__()
         self.items = items
 
@@ -64,7 +64,7 @@ class LateItem(nn.Module):
         return self.items.late(codes, floats)
 
 
-def model_graphs(model: Recommender) -> dict[str, bytes]:
+def model_graphs(model: Model) -> dict[str, bytes]:
     """Return the graphs of the model by their file's name."""
     config, D = model.config, model.config.embedding_size
     state, item = model.state_size, D

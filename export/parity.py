@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from export.graphs import Context, Head, LateItem
-from models.recommender import Recommender
+from models.ensemble import Model
 from stream.bundle import Bundle
 from stream.errors import EbbtideError
 from stream.item_features import Category, ItemFeatures, Text
@@ -51,14 +51,14 @@ class Parity(NamedTuple):
     sequences: int
 
 
-def prove(model: Recommender, bundle: Bundle, real: Sequence[History] = (), *, seed: int = 0) -> Parity:
+def prove(model: Model, bundle: Bundle, real: Sequence[History] = (), *, seed: int = 0) -> Parity:
     """Return how close the bundle is to the model. Raises ParityError if it is not close enough."""
     model.eval()
     with _one_thread():
         return _prove(model, bundle, real, seed)
 
 
-def _prove(model: Recommender, bundle: Bundle, real: Sequence[History], seed: int) -> Parity:
+def _prove(model: Model, bundle: Bundle, real: Sequence[History], seed: int) -> Parity:
     sequences = [*real, *adversarial(model, bundle, seed)]
     step, head = open_session(bundle.file("user_step.onnx")), open_session(bundle.file("user_head.onnx"))
     worst_torch = worst_onnx = 0.0
@@ -91,7 +91,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def adversarial(model: Recommender, bundle: Bundle, seed: int) -> list[History]:
+def adversarial(model: Model, bundle: Bundle, seed: int) -> list[History]:
     """Return sequences that are likely to tell a step from a sequence."""
     random = np.random.default_rng(seed)
     F = len(model.config.step_features)
@@ -117,7 +117,7 @@ def adversarial(model: Recommender, bundle: Bundle, seed: int) -> list[History]:
     ]
 
 
-def prove_rows(model: Recommender, bundle: Bundle, *, seed: int = 0, rows: int = 100) -> None:
+def prove_rows(model: Model, bundle: Bundle, *, seed: int = 0, rows: int = 100) -> None:
     """Raise ParityError if a graph that knows no state differs from its module, or the head of no history."""
     random = np.random.default_rng(seed)
     modules: dict[str, nn.Module] = {"user_head.onnx": Head(model)}
@@ -202,7 +202,7 @@ def _first_block(items: Floats, block: int) -> Floats:
     return padded
 
 
-def _torch_sequence(model: Recommender, sequence: History) -> Floats:
+def _torch_sequence(model: Model, sequence: History) -> Floats:
     with torch.no_grad():
         user, y = model.outputs(torch.tensor(sequence.item)[None], torch.tensor(sequence.features)[None])
         said = user[0] if model.hazard is None else torch.cat([user[0], model.hazard(y[0])], 1)
@@ -210,7 +210,7 @@ def _torch_sequence(model: Recommender, sequence: History) -> Floats:
     return result
 
 
-def _torch_steps(model: Recommender, sequence: History) -> Floats:
+def _torch_steps(model: Model, sequence: History) -> Floats:
     def step(state: Floats, item: Floats, features: Floats) -> Floats:
         result: Floats = model.step(torch.tensor(state), torch.tensor(item), torch.tensor(features)).numpy()
         return result

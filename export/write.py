@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.graphs import model_graphs, score_graph
-from models.recommender import Recommender
+from models.ensemble import Model
 from stream.bundle import FORMAT, MANIFEST, Bundle, Hazard, Manifest, open_bundle
 from stream.errors import EbbtideError
 from stream.item_features import ITEM_FEATURES
@@ -40,7 +40,7 @@ Precision = Literal["float32", "float16", "int8"]
 class Contents:
     """What goes into a bundle. Tables are float32; items are stored as `precision` says."""
 
-    model: Recommender
+    model: Model
     item_ids: Sequence[str]
     items: Floats  # [I, D] for scoring
     item_bias: Floats  # [I]

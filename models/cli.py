@@ -209,6 +209,34 @@ def evaluate_command(
         show_figures("values", rows)
 
 
+@app.command("join")
+def join_command(
+    members: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders that `fit` wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
+    weight: Annotated[
+        list[float] | None,
+        typer.Option("--weight", "-w", help="Of a run's scores, in the order of the runs; none: all alike."),
+    ] = None,
+) -> None:
+    """Make one model of several: an item's score is the weighted sum of theirs.
+
+    Runs of different encoders, or of one recipe with different seeds, do better together than any of them; a
+    user's state and a step cost what theirs cost together. The result is a run: evaluate, explain, export it.
+    All runs must have learnt from the same events. A churn head is that of the first run that has one.
+    """
+    from models.join import join_runs
+
+    if len(members) < 2:
+        raise UsageError("one run is no ensemble", remedy="name two or more")
+    joined = join_runs(members, weight or ())
+    runs.write_run(out, joined)
+    config = joined.model.config
+    typer.echo(
+        f"{out}: {config.encoder}, {config.embedding_size} dimensions,"
+        f" {4 * joined.model.state_size:,} bytes a user"
+    )
+
+
 @app.command("explain")
 def explain_command(
     run: Annotated[Path, typer.Argument(help="A run folder that `fit` wrote.")],

@@ -17,7 +17,7 @@ import torch
 
 from models.batches import pad_batch, whole
 from models.dataset import Sequences
-from models.recommender import Recommender
+from models.ensemble import Model
 from models.targets import group_events
 from stream.core.lifecycle import STATES
 from stream.demo.quality import BUY_AGAIN, LISTED, PLACES, Lists, Quality, answers, baskets_of, judge, measure
@@ -45,7 +45,7 @@ class StateQuality(NamedTuple):
 
 
 def evaluate_baskets(
-    model: Recommender, data: Sequences, kinds: Sequence[str], from_ms: int, candidates: int = 0
+    model: Model, data: Sequences, kinds: Sequence[str], from_ms: int, candidates: int = 0
 ) -> tuple[Quality, dict[str, StateQuality]]:
     """Judge the model's lists after events of `kinds` on the baskets from `from_ms` on, in all and by state.
 
@@ -71,7 +71,7 @@ def by_state(made: Listed, from_ms: int) -> dict[str, StateQuality]:
     return quality
 
 
-def make_lists(model: Recommender, data: Sequences, kinds: Sequence[str], candidates: int) -> Listed:
+def make_lists(model: Model, data: Sequences, kinds: Sequence[str], candidates: int) -> Listed:
     """Make the list after each group of events of `kinds`."""
     numbers = [data.kinds.index(kind) for kind in kinds]
     made = Listed([], {}, {})
@@ -107,7 +107,7 @@ def states_of(data: Sequences) -> Mapping[int, str]:
 
 @torch.no_grad()
 def _best(
-    model: Recommender,
+    model: Model,
     data: Sequences,
     users: np.ndarray,
     owner: np.ndarray,

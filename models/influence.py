@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from models.dataset import Sequences
-from models.recommender import GAP, Recommender
+from models.ensemble import Model
+from models.recommender import GAP
 from models.run import Run
 from stream.core.events import NEVER
 from stream.errors import UsageError
@@ -103,7 +104,7 @@ def explain_user(
 
 @torch.no_grad()
 def leave_each_out(
-    model: Recommender,
+    model: Model,
     data: Sequences,
     sequence: int,
     *,
@@ -202,7 +203,7 @@ def _less(count_log: npt.NDArray[np.generic], by: npt.NDArray[np.generic]) -> np
     return fewer
 
 
-def embed_each(model: Recommender, rows: Tensor, features: Tensor, later: Tensor) -> Tensor:
+def embed_each(model: Model, rows: Tensor, features: Tensor, later: Tensor) -> Tensor:
     """Return the user's embedding after all events, then without each of the last M, [R, D].
 
     rows [T, D] of the items, features [T, F]; later [M, M, F]: those of the last M events without each.
@@ -212,7 +213,7 @@ def embed_each(model: Recommender, rows: Tensor, features: Tensor, later: Tensor
     return branching(model, rows, features, later)
 
 
-def side_by_side(model: Recommender, rows: Tensor, features: Tensor, later: Tensor) -> Tensor:
+def side_by_side(model: Model, rows: Tensor, features: Tensor, later: Tensor) -> Tensor:
     """Return what `embed_each` does: the shortened histories as one batch of sequences, T ≥ 2."""
     T, M = len(rows), len(later)
     whole = model(rows[None], features[None])[:, -1]  # [1, D]
@@ -224,7 +225,7 @@ def side_by_side(model: Recommender, rows: Tensor, features: Tensor, later: Tens
     return torch.cat([whole, shortened])
 
 
-def branching(model: Recommender, rows: Tensor, features: Tensor, later: Tensor) -> Tensor:
+def branching(model: Model, rows: Tensor, features: Tensor, later: Tensor) -> Tensor:
     """Return what `embed_each` does, step by step: each event left out is a state that does not take it."""
     T, M = len(rows), len(later)
     state = torch.zeros(1, model.state_size)
@@ -238,7 +239,7 @@ def branching(model: Recommender, rows: Tensor, features: Tensor, later: Tensor)
     return model.read(state)
 
 
-def _offsets(model: Recommender, data: Sequences, start: int, stop: int, changed: Floats) -> Tensor:
+def _offsets(model: Model, data: Sequences, start: int, stop: int, changed: Floats) -> Tensor:
     """Return the context's part of each query, [R, D]; zeros if the model has none."""
     M = len(changed)
     offset = torch.zeros(1 + M, model.config.embedding_size)
@@ -255,7 +256,7 @@ def _offsets(model: Recommender, data: Sequences, start: int, stop: int, changed
     return offset
 
 
-def _best(model: Recommender, query: Tensor, raw: Tensor, vectors: Tensor, k: int, candidates: int) -> Tensor:
+def _best(model: Model, query: Tensor, raw: Tensor, vectors: Tensor, k: int, candidates: int) -> Tensor:
     """Return the best items of each query, i64 [R, K]: raw [R, I] are the products' scores."""
     if model.reranker is None:
         return raw.topk(k, 1).indices
@@ -263,7 +264,7 @@ def _best(model: Recommender, query: Tensor, raw: Tensor, vectors: Tensor, k: in
     return found.gather(1, _scores(model, query, raw, vectors, found).topk(k, 1).indices)
 
 
-def _scores(model: Recommender, query: Tensor, raw: Tensor, vectors: Tensor, items: Tensor) -> Tensor:
+def _scores(model: Model, query: Tensor, raw: Tensor, vectors: Tensor, items: Tensor) -> Tensor:
     """Return the final scores of items i64 [R, N], reranked if the model does that."""
     scores = raw.gather(1, items)
     if model.reranker is None:

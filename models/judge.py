@@ -14,8 +14,8 @@ from torch import Tensor
 
 from models.batches import whole
 from models.dataset import Sequences
+from models.ensemble import Model
 from models.objective import Objective, Seen
-from models.recommender import Recommender
 from models.targets import Targets, had_before
 
 #: Sequences that go through the model together.
@@ -24,7 +24,7 @@ PLACES: Final = 10
 
 
 @torch.no_grad()
-def judge(model: Recommender, objective: Objective, *, ndcg: bool = False) -> dict[str, float]:
+def judge(model: Model, objective: Objective, *, ndcg: bool = False) -> dict[str, float]:
     """Return the loss of each part and of all (`loss`), and NDCG@10 among all items if it is asked for."""
     sums: dict[str, float] = {}
     weights: dict[str, int] = {}
@@ -77,7 +77,7 @@ class Silent(NamedTuple):
 
 
 @torch.no_grad()
-def read_silences(model: Recommender, objective: Objective) -> Silent:
+def read_silences(model: Model, objective: Objective) -> Silent:
     """Return what the encoder says at each moment, and how long the silence after it was."""
     events, said = [], []
     for seen in walk(model, objective):
@@ -90,7 +90,7 @@ def read_silences(model: Recommender, objective: Objective) -> Silent:
 
 
 @torch.no_grad()
-def read_values(model: Recommender, objective: Objective) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_values(model: Model, objective: Objective) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the events after which a value is known, what the model expects, and what it was."""
     events, said = [], []
     for seen in walk(model, objective):
@@ -103,7 +103,7 @@ def read_values(model: Recommender, objective: Objective) -> tuple[np.ndarray, n
 
 
 @torch.no_grad()
-def walk(model: Recommender, objective: Objective) -> Iterator[Seen]:
+def walk(model: Model, objective: Objective) -> Iterator[Seen]:
     """Yield what the model says of all sequences, batch by batch, the long ones among themselves."""
     data = objective.data
     model.eval()

@@ -125,7 +125,7 @@ def judge_last(run: Run, data: Sequences) -> dict[str, dict[str, Any]]:
         raise UsageError("these are not the data of the run", remedy="give the file that it was trained on")
     rows: dict[str, dict[str, Any]] = {}
     scorers: dict[str, Scorer] = {
-        run.recipe.encoder: ModelScorer(run.model, run.recipe.length_max),
+        run.model.config.encoder: ModelScorer(run.model, run.recipe.length_max),
         "popularity": Popularity(asked.known),
     }
     for name, scorer in scorers.items():

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from models.batches import Batch, pad_batch
 from models.dataset import Sequences
+from models.ensemble import Model
 from models.heads import Sampler, gbce, sampled_softmax, softmax_loss
 from models.recipe import Recipe
-from models.recommender import Recommender
 from models.targets import (
     Targets,
     coming_values,
@@ -94,13 +94,13 @@ class Objective:
         power = 0.0 if uniform else self.recipe.next_item.power
         self._sampler = Sampler(self.learnt.counts, power, seed=seed)
 
-    def look(self, model: Recommender, batch: Batch, items: npt.NDArray[np.int32]) -> Seen:
+    def look(self, model: Model, batch: Batch, items: npt.NDArray[np.int32]) -> Seen:
         """Take a batch through the model; items [N] are what goes in, be it varied."""
         vectors, bias = model.items()
         item, features = pad_batch(self.data._replace(item=items), batch, self._step)
         return Seen(batch, vectors, bias, *model.outputs(vectors[item], features))
 
-    def losses(self, model: Recommender, seen: Seen) -> dict[str, Tensor]:
+    def losses(self, model: Model, seen: Seen) -> dict[str, Tensor]:
         """Return each head's loss; a batch that does not ask anything of a head leaves it out."""
         recipe, parts = self.recipe, {}
         if recipe.next_item.weight or recipe.rerank:
@@ -142,7 +142,7 @@ class Objective:
             self.data, self._groups, batch.users, self._wanted, recipe.horizon, recipe.horizon_decay, batch
         )
 
-    def query(self, model: Recommender, seen: Seen, targets: Targets) -> Tensor:
+    def query(self, model: Model, seen: Seen, targets: Targets) -> Tensor:
         """Return the queries at the targets' positions, context included, [P, D]."""
         row = torch.from_numpy(targets.row)
         query = seen.user[row, torch.from_numpy(targets.step)]
@@ -159,7 +159,7 @@ class Objective:
         chosen = asked[event]
         return row[chosen], event[chosen]
 
-    def value(self, model: Recommender, seen: Seen, row: np.ndarray, event: np.ndarray) -> Tensor:
+    def value(self, model: Model, seen: Seen, row: np.ndarray, event: np.ndarray) -> Tensor:
         """Return the values that the model expects after the events."""
         assert model.value is not None
         y = seen.y[seen.batch.at(event, row)]
@@ -191,7 +191,7 @@ class Objective:
         place = self.learnt.place[item]
         return torch.stack([position, place])[:, place >= 0]
 
-    def _rerank(self, model: Recommender, seen: Seen, query: Tensor, targets: Targets) -> Tensor:
+    def _rerank(self, model: Model, seen: Seen, query: Tensor, targets: Targets) -> Tensor:
         """Return the mean of −log P(item) among the candidates; the table and the query are given.
 
         An item that is no candidate teaches nothing: put among them it would stand out by its low score, and

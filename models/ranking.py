@@ -17,7 +17,7 @@ import torch
 from models import metrics
 from models.batches import pad_batch, whole
 from models.dataset import Sequences
-from models.recommender import Recommender
+from models.ensemble import Model
 from models.sequences import without_last
 
 Ints = npt.NDArray[np.int64]
@@ -104,7 +104,7 @@ def _had(known: Sequences, users: Ints) -> tuple[torch.Tensor, torch.Tensor]:
 class ModelScorer:
     """A trained recommender: the logarithms of its probabilities."""
 
-    def __init__(self, model: Recommender, length_max: int = 0) -> None:
+    def __init__(self, model: Model, length_max: int = 0) -> None:
         self._model, self._length_max = model.eval(), length_max
         with torch.no_grad():
             self._vectors, self._bias = model.items()

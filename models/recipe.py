@@ -33,6 +33,15 @@ class Repurchase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strength: Annotated[float, _says("How much of the exact length the codes have.")] = 0.6
 
 
+class Neighbours(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Items begin near those that were taken near them (models/neighbours.py)."""
+
+    reach: Annotated[int, _says("Pairs further apart, in events, do not count.", ge=1)] = 10
+    fade: Annotated[Share, _says("What one event further apart leaves of a pair.")] = 0.8
+    smoothing: Annotated[Share, _says("Power of frequencies: 1 lets rare pairs mean most.")] = 0.75
+    strength: Annotated[Positive, _says("Mean length of the vectors.")] = 1.0
+
+
 class NextItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The loss of the next item (models/heads.py)."""
 
@@ -174,6 +183,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Share, _says("Share of items that must do with their attributes in a step of training.")
     ] = 0.0
     repurchase: Annotated[Repurchase | None, _says("Start from codes under which a memory repeats.")] = None
+    neighbours: Annotated[Neighbours | None, _says("Start from vectors that co-occurrence gives.")] = None
     # what is asked for
     next_item: Annotated[NextItem, _says("The list's head.")] = NextItem()
     hazard: Annotated[HazardHead | None, _says("The churn head.")] = None
@@ -204,6 +214,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     l1: Annotated[NotNegative, _says("Times the sum of all weights' sizes.")] = 0.0
     gradient_norm_max: Annotated[Positive, _says("Longer gradients are cut.")] = 5.0
     stages: Annotated[list[Stage], _says("Trainings one after the other, as `[[stages]]`; none: one.")] = []
+
+    def __post_init__(self) -> None:
+        if self.repurchase and self.neighbours:
+            raise ValueError("the items' vectors can begin in one way only: `repurchase` or `neighbours`")
 
 
 def read_recipe(path: Path, settings: list[str]) -> Recipe:

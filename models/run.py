@@ -3,7 +3,7 @@
 recipe.json     the recipe as it was used, overrides included
 record.json     data and their hashes, the span, what cleaning dropped, versions, threads, how the loss fell
 items.json      the item ids in the order of the table, and the item encoder's fields
-model.pt        weights and the recommender's config
+model.pt        weights and the recommender's config, or those of an ensemble's members
 learning-curve.svg, and reliability.svg once `evaluate` has judged a churn head
 checkpoint-….pt how far a run has come, named after recipe and data; gone when it is done
 """
@@ -22,6 +22,7 @@ import torch
 
 from models.checkpoint import Epoch
 from models.dataset import Sequences, data_hash
+from models.ensemble import Ensemble, Model
 from models.recipe import Recipe
 from models.recommender import Recommender, RecommenderConfig
 from models.train import Described, count_sales
@@ -29,6 +30,14 @@ from stream.errors import UsageError
 
 RECIPE, RECORD, ITEMS, MODEL = "recipe.json", "record.json", "items.json", "model.pt"
 CURVE, RELIABILITY = "learning-curve.svg", "reliability.svg"
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A run that is part of an ensemble."""
+
+    run: str  # its folder's name
+    weight: float
+    recipe: Recipe
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -50,6 +59,7 @@ class Record(msgspec.Struct, frozen=True):
     dropped: dict[str, int] = {}  # events, by rule of cleaning
     last_left_out: bool = False  # everyone's last event was not learnt from
     history: list[Epoch] = []
+    members: list[Member] = []  # of an ensemble (models/ensemble.py)
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -60,7 +70,7 @@ class Run(msgspec.Struct, frozen=True):
     item_ids: list[str]
     kinds: list[str]
     sold: list[int]  # [I] sales at training
-    model: Any  # Recommender; a torch module is nothing msgspec knows
+    model: Any  # Model; a torch module is nothing msgspec knows
 
 
 class _Items(msgspec.Struct, frozen=True):
@@ -123,15 +133,38 @@ def forget_checkpoints(checkpoint: Path) -> None:
         path.unlink()
 
 
-def save_run(folder: Path, model: Recommender, data: Sequences, recipe: Recipe, record: Record) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def save_run(folder: Path, model: Model, data: Sequences, recipe: Recipe, record: Record) -> None:
     sold = count_sales(data).astype(int).tolist()
-    write_recipe(folder / RECIPE, recipe)
-    _write(folder / RECORD, record)
-    (folder / ITEMS).write_bytes(msgspec.json.encode(_Items(data.item_ids, data.kinds, sold)))
+    write_run(folder, Run(recipe, record, data.item_ids, data.kinds, sold, model))
+
+
+def write_run(folder: Path, run: Run) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_recipe(folder / RECIPE, run.recipe)
+    _write(folder / RECORD, run.record)
+    (folder / ITEMS).write_bytes(msgspec.json.encode(_Items(run.item_ids, run.kinds, run.sold)))
+    torch.save(pack(run.model), folder / MODEL)
+
+
+def pack(model: Model) -> dict[str, Any]:
+    """Return all that a model is, as what torch saves and loads without running code."""
+    if isinstance(model, Ensemble):
+        return {"members": [pack(member) for member in model.members], "weights": model.weights}
     described = (model.items.codes, model.items.floats)
-    checkpoint = {"config": model.config.asdict(), "weights": model.state_dict(), "described": described}
-    torch.save(checkpoint, folder / MODEL)
+    return {"config": model.config.asdict(), "weights": model.state_dict(), "described": described}
+
+
+def unpack(packed: dict[str, Any]) -> Model:
+    """Return the model that was packed."""
+    if "members" in packed:
+        members = [unpack(member) for member in packed["members"]]
+        return Ensemble([m for m in members if isinstance(m, Recommender)], packed["weights"])
+    model = Recommender(msgspec.convert(packed["config"], RecommenderConfig))
+    model.load_state_dict(packed["weights"])
+    codes, floats = packed["described"]
+    if codes is not None:
+        model.items.describe(codes.numpy(), floats.numpy())
+    return model
 
 
 def load_run(folder: Path) -> Run:
@@ -145,12 +178,7 @@ def load_run(folder: Path) -> Run:
         raise UsageError(
             f"holds no finished run: {error}", place=str(folder), remedy="name a folder that `fit` wrote"
         ) from error
-    model = Recommender(msgspec.convert(checkpoint["config"], RecommenderConfig))
-    model.load_state_dict(checkpoint["weights"])
-    codes, floats = checkpoint["described"]
-    if codes is not None:
-        model.items.describe(codes.numpy(), floats.numpy())
-    return Run(recipe, record, items.item_ids, items.kinds, items.sold, model.eval())
+    return Run(recipe, record, items.item_ids, items.kinds, items.sold, unpack(checkpoint).eval())
 
 
 def add_metrics(folder: Path, metrics: dict[str, Any]) -> None:

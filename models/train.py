@@ -23,6 +23,7 @@ from models.batches import pad as pad
 from models.checkpoint import Epoch, Progress
 from models.dataset import Sequences
 from models.judge import judge, read_silences
+from models.neighbours import neighbour_codes
 from models.objective import Objective, duration_ms, learnt_items
 from models.recipe import Recipe, Stage, put
 from models.recommender import Recommender, RecommenderConfig
@@ -148,6 +149,8 @@ def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> 
         if recipe.repurchase:
             codes = repurchase_codes(torch.from_numpy(sold), recipe.embedding_size, recipe.repurchase)
             model.items.own.weight[:-1] = codes
+        if recipe.neighbours:
+            model.items.own.weight[:-1] = neighbour_codes(data, recipe.embedding_size, recipe.neighbours)
     if described and model.items.encoder:
         model.items.describe(described.codes, described.floats)
         with torch.no_grad():
@@ -226,9 +229,9 @@ def make_optimizer(
     steps = max(1, steps)
     if recipe.schedule == "one-cycle":  # up and down once (Smith, 2018)
         most = [group["lr"] for group in groups]
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, most, total_steps=steps + 1, pct_start=recipe.warm_up
-        )
+        # The way up takes a step at least: torch divides by its length.
+        up = max(recipe.warm_up, min(1.0, 2.0 / (steps + 1))) if recipe.warm_up else 0.0
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, most, total_steps=steps + 1, pct_start=up)
         return optimizer, cycle
     warm = max(1, int(recipe.warm_up * steps))
 

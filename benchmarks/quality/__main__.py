@@ -36,8 +36,10 @@ def main() -> None:
     parser.add_argument("--attributes", type=Path, help="a JSON object: item → list of words")
     parser.add_argument("--on", default="beauty", help="data set of `encoders`")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
+    parser.add_argument("--resume", action="store_true", help="of ml1m: go on from where a killed call was")
     given = parser.parse_args()
-    command = "python -m benchmarks.quality " + " ".join(sys.argv[1:])
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    command = "python -m benchmarks.quality " + " ".join(words)
     for name in given.names:
         if name == "docs":
             table.write_page()
@@ -48,7 +50,9 @@ def main() -> None:
         elif name == "completejourney":
             table.finish(journey.run(command), drawn="NDCG@10")
         elif name == "ml1m":
-            table.finish(ml1m.run(given.data / "ml1m", given.set, command), drawn="NDCG@10")
+            table.finish(
+                ml1m.run(given.data / "ml1m", given.set, command, resume=given.resume), drawn="NDCG@10"
+            )
         elif name == "encoders":
             frontier.run(
                 sources.load(given.on, given.data, given.input, given.attributes), given.set, command

@@ -7,6 +7,7 @@ of 64 users in torch, one thread; `python -m benchmarks encoders` times the expo
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -14,10 +15,11 @@ import numpy as np
 import torch
 
 from benchmarks.quality.leave_one_out import Data, fit_size, load_recipe, make_trial, train
+from benchmarks.quality.members import say
 from benchmarks.quality.table import DRAWN, Result, Row, Stopwatch, finish
 from models import metrics
+from models.ensemble import Model
 from models.ranking import ModelScorer, rank
-from models.recommender import Recommender
 
 ENCODERS: Final[dict[str, dict[str, Any]]] = {
     "gru": {"hidden": 64},
@@ -42,7 +44,7 @@ def run(data: Data, settings: list[str], command: str) -> None:
         recipe = msgspec.structs.replace(plain, encoder=kind, encoder_config=config)
         recipe = fit_size(recipe, trial.train)
         before = watch.minutes
-        model = train(trial, recipe, data.words, data.sequences.item_ids).model
+        model, _ = train(trial, data.words, data.sequences.item_ids, recipe, partial(say, recipe))
         minutes = watch.minutes - before
         ranked = rank(ModelScorer(model, recipe.length_max), trial.test, unseen=trial.unseen)
         figures: dict[str, float | str] = {
@@ -71,7 +73,7 @@ def run(data: Data, settings: list[str], command: str) -> None:
 
 
 @torch.no_grad()
-def time_step(model: Recommender) -> float:
+def time_step(model: Model) -> float:
     """Return the CPU time of a step, in µs an event."""
     state = torch.zeros(BATCH, model.state_size)
     item = torch.randn(BATCH, model.config.embedding_size)

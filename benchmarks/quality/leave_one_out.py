@@ -9,6 +9,8 @@ published figures have it; the other figure stands beside it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +18,7 @@ import msgspec
 import numpy as np
 import torch
 
+from benchmarks.quality.members import Trained, join, train_all, with_seeds
 from benchmarks.quality.table import Result, Row, Stopwatch
 from models import metrics
 from models.baselines import Factors, ItemNeighbours, Neighbours, Popularity, Recency, choose_neighbours
@@ -55,6 +58,7 @@ class Data(NamedTuple):
     published: dict[str, dict[str, float]]
     recipe: Path = RECIPE
     settings: tuple[str, ...] = ()  # of the recipe, chosen by the second last items
+    members: int = 1  # of the ensemble: the same recipe with as many seeds
 
 
 class Trial(NamedTuple):
@@ -87,12 +91,14 @@ def fit_size(recipe: Recipe, data: Sequences) -> Recipe:
     return msgspec.structs.replace(recipe, users_per_batch=size, epochs=epochs)
 
 
-class Trained(NamedTuple):
-    model: Recommender
-    epochs: int  # at which it was best
-
-
-def train(trial: Trial, recipe: Recipe, words: dict[str, Any], item_ids: list[str]) -> Trained:
+def train(
+    trial: Trial,
+    words: dict[str, Any],
+    item_ids: list[str],
+    recipe: Recipe,
+    tell: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoint: Path | None = None,
+) -> tuple[Recommender, list[Epoch]]:
     """Train with the second last items as what is watched, ranked as the test ranks."""
     watched = msgspec.structs.replace(recipe.validation, unseen=trial.unseen)
     recipe = msgspec.structs.replace(recipe, validation=watched)
@@ -101,24 +107,22 @@ def train(trial: Trial, recipe: Recipe, words: dict[str, Any], item_ids: list[st
     wanted = np.zeros(len(trial.judged.item), np.bool_)
     wanted[trial.judged.start[1:] - 1] = True
     end_ms = int(trial.judged.time_ms.max()) + 1
-
-    def tell(epoch: Epoch) -> None:
-        print(f"epoch {epoch.number}: loss {epoch.loss:.4f}, NDCG@10 {epoch.held['ndcg']:.4f}", flush=True)
-
-    went = fit(
-        model, trial.train, recipe, tell, split=Split(trial.train, trial.judged, wanted, end_ms, end_ms)
-    )
-    return Trained(model, max(went, key=lambda epoch: epoch.held["ndcg"]).number)
+    split = Split(trial.train, trial.judged, wanted, end_ms, end_ms)
+    return model, fit(model, trial.train, recipe, tell, split=split, checkpoint=checkpoint)
 
 
 def retrain(
-    data: Sequences, recipe: Recipe, words: dict[str, Any], item_ids: list[str], epochs: int
-) -> Recommender:
-    """Train for as many epochs as were best, on more data; nothing is watched."""
-    recipe = msgspec.structs.replace(recipe, epochs=epochs, validation=Validation(by="none"))
+    data: Sequences,
+    words: dict[str, Any],
+    item_ids: list[str],
+    recipe: Recipe,
+    tell: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoint: Path | None = None,
+) -> tuple[Recommender, list[Epoch]]:
+    """Train for all epochs of the recipe, on more data; nothing is watched."""
+    recipe = msgspec.structs.replace(recipe, validation=Validation(by="none"))
     model = make_model(data, recipe, describe(item_ids, words, recipe) if words else None)
-    fit(model, data, recipe, lambda epoch: print(f"epoch {epoch.number}: loss {epoch.loss:.4f}", flush=True))
-    return model
+    return model, fit(model, data, recipe, tell, checkpoint=checkpoint)
 
 
 def load_recipe(data: Data, settings: list[str]) -> Recipe:
@@ -157,11 +161,24 @@ class Comparison:
             self.add(kind.upper(), "baseline", Factors(train, kind, seed=self.recipe.seed))
         return choose_neighbours(train, self.judge)
 
-    def add_ours(self, scorer: Scorer, near: Scorer, weight: float, retrained: str = "") -> None:
-        """Add neighbours, the encoder, and their blend with so much weight for the neighbours."""
+    def add_ours(
+        self, trained: Sequence[Trained], near: Scorer, weight: float | None = None, retrained: str = ""
+    ) -> float:
+        """Add neighbours, the encoder, its ensemble if there are several, and the blend with the neighbours.
+
+        weight: of the neighbours in the blend; None: it is chosen. Returns it.
+        """
+        encoder, length_max = self.recipe.encoder, self.recipe.length_max
         beside = self.add(f"co-occurrence{retrained}", "baseline", near)
-        self.add(f"{self.recipe.encoder}{retrained}", "ours", scorer)
-        name = f"{self.recipe.encoder} + co-occurrence{retrained}"
+        self.add(f"{encoder}{retrained}", "ours", ModelScorer(trained[0].model, length_max))
+        scorer, name = ModelScorer(join(trained), length_max), encoder
+        if len(trained) > 1:
+            name = f"{len(trained)} {encoder}"
+            self.add(f"{name}{retrained}", "ours", scorer)
+        if weight is None:
+            asked, unseen = self.trial.choose, self.trial.unseen
+            weight, _ = choose_weight(scorer, near, asked, unseen=unseen, weights=WEIGHTS)
+        name = f"{name} + co-occurrence{retrained}"
         gains = metrics.ndcg(self.add(name, "ours", Blend([scorer, near], [1.0 - weight, weight])).chosen)
         sure = metrics.bootstrap((gains,), seed=self.recipe.seed)
         more = metrics.difference(gains, metrics.ndcg(beside.chosen), seed=self.recipe.seed)
@@ -169,6 +186,7 @@ class Comparison:
             f"{name}: NDCG@10 lies within {sure.low:.4f} … {sure.high:.4f} (95 %),"
             f" {more.low:+.4f} … {more.high:+.4f} beside co-occurrence{retrained}."
         )
+        return weight
 
 
 def compare(data: Data, settings: list[str], command: str, *, factors: bool = True) -> Result:
@@ -178,21 +196,30 @@ def compare(data: Data, settings: list[str], command: str, *, factors: bool = Tr
     table = Comparison(data, settings)
     trial, recipe, item_ids = table.trial, table.recipe, data.sequences.item_ids
     how = table.add_baselines(factors=factors)
-    before = watch.minutes
-    trained = train(trial, recipe, data.words, item_ids)
-    table.notes.append(
-        f"Training took {watch.minutes - before:.1f} CPU minutes; epoch {trained.epochs} was the best."
+    recipes = with_seeds(recipe, data.members)
+    trained = train_all(partial(train, trial, data.words, item_ids), recipes)
+    table.notes += [
+        f"{one.encoder}, seed {one.seed}: {done.minutes:.1f} CPU minutes of training, epoch {done.epochs} was"
+        " the best."
+        for one, done in zip(recipes, trained, strict=True)
+    ]
+    weight = table.add_ours(trained, ItemNeighbours(trial.train, how))
+    again = train_all(
+        partial(retrain, trial.retrain, data.words, item_ids),
+        [
+            msgspec.structs.replace(one, epochs=done.epochs)
+            for one, done in zip(recipes, trained, strict=True)
+        ],
     )
-    scorer, near = ModelScorer(trained.model, recipe.length_max), ItemNeighbours(trial.train, how)
-    weight, _ = choose_weight(scorer, near, trial.choose, unseen=trial.unseen, weights=WEIGHTS)
-    table.add_ours(scorer, near, weight)
-    again = retrain(trial.retrain, recipe, data.words, item_ids, trained.epochs)
-    scorer, near = ModelScorer(again, recipe.length_max), ItemNeighbours(trial.retrain, how)
-    table.add_ours(scorer, near, weight, RETRAINED)
+    table.add_ours(again, ItemNeighbours(trial.retrain, how), weight, RETRAINED)
     table.notes += [
         f"The blend's weight, chosen on the second last items: {weight:.1f}.",
         "`retrained`: the same settings, learnt from all but each user's last item.",
     ]
+    if data.members > 1:
+        table.notes.append(
+            f"`{data.members} {recipe.encoder}`: one model, their scores added, as `join` makes it."
+        )
     protocol = (
         f"Leave-one-out, {trial.test.known.users:,} users, all {table.items:,} items ranked, "
         + ("items that a user had taken out" if trial.unseen else "nothing taken out")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.quality import journey, leave_one_out, lifetimes, ratings
+from benchmarks.quality import journey, leave_one_out, lifetimes, members, ratings
 from models.sequences import from_lists
 
 
@@ -89,11 +93,16 @@ def test_a_shop_tells_distributions_of_what_is_known() -> None:
     assert shop.tell("w")[1].sum() == 0
 
 
-def test_a_comparison_runs_from_sequences_to_rows() -> None:
+def ring() -> leave_one_out.Data:
+    """Return users who go round twenty items, six steps each."""
     chance = np.random.default_rng(0)
     first = chance.integers(0, 20, 80)
     lists = [[str((start + step) % 20) for step in range(6)] for start in first.tolist()]
-    data = leave_one_out.Data("ring", "A ring", from_lists([f"u{n}" for n in range(80)], lists), {}, {})
+    return leave_one_out.Data("ring", "A ring", from_lists([f"u{n}" for n in range(80)], lists), {}, {})
+
+
+def test_a_comparison_runs_from_sequences_to_rows() -> None:
+    data = ring()
     settings = ["embedding_size=16", "encoder_config={hidden=16}", "dropout=0.0"]
     result = leave_one_out.compare(data, settings, "command", factors=False)
     found = {row.name: row.figures["NDCG@10"] for row in result.rows}
@@ -101,6 +110,43 @@ def test_a_comparison_runs_from_sequences_to_rows() -> None:
     assert float(found["gru"]) > 2 * float(found["popularity"])
     assert float(found["gru + co-occurrence"]) > 0.8
     assert float(found["gru + co-occurrence, retrained"]) > 0.8
+
+
+def test_members_of_an_ensemble_train_in_processes_of_their_own() -> None:
+    data = ring()._replace(members=2)
+    settings = ["embedding_size=8", "encoder_config={hidden=8}", "dropout=0.0"]
+    table = leave_one_out.Comparison(data, settings)
+    training = partial(leave_one_out.train, table.trial, {}, data.sequences.item_ids)
+    first, second = members.train_all(training, members.with_seeds(table.recipe, 2))
+    alone = members.train_all(training, [table.recipe])[0]
+    with torch.no_grad():
+        vectors = [one.model.items()[0] for one in (first, second, alone)]
+    assert torch.equal(vectors[0], vectors[2])
+    assert not torch.equal(vectors[0], vectors[1])
+    assert members.join([first, second]).config.embedding_size == 16
+    assert members.join([alone]) is alone.model
+
+
+def test_a_training_is_resumed_only_if_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(members, "CHECKPOINTS", tmp_path)
+    data = ring()
+    table = leave_one_out.Comparison(data, ["embedding_size=8", "encoder_config={hidden=8}"])
+    training = partial(leave_one_out.train, table.trial, {}, data.sequences.item_ids)
+
+    def told() -> int:
+        return capsys.readouterr().out.count("epoch")
+
+    members.train_all(training, [table.recipe])
+    assert told() == table.recipe.epochs
+    assert not list(tmp_path.iterdir())
+    whole = members.train_all(training, [table.recipe], resume=table.trial.train)[0]
+    assert told() == table.recipe.epochs
+    again = members.train_all(training, [table.recipe], resume=table.trial.train)[0]
+    assert told() == 0
+    assert again.epochs == whole.epochs
+    assert torch.equal(again.model.items.own.weight, whole.model.items.own.weight)
 
 
 def test_no_training_sees_what_is_asked_for() -> None:

@@ -290,3 +290,17 @@ def test_what_is_watched_may_leave_out_what_the_user_had(data: Sequences) -> Non
             if len(right) == 1:
                 rank = sum(bool(scores[place, i] > scores[place, right[0]]) for i in left)
                 assert found[place].item() == pytest.approx(1 / np.log2(rank + 2) if rank < 10 else 0.0)
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
+@pytest.mark.parametrize("warm_up", [0.0, 0.2, 1.0])
+def test_a_training_may_be_as_short_as_a_few_steps(data: Sequences, schedule: str, warm_up: float) -> None:
+    for steps in range(1, 12):
+        chosen = recipe(schedule=schedule, warm_up=warm_up)
+        optimizer, scheduler = make_optimizer(make_model(data, chosen, None), chosen, steps)
+        rates = []
+        for _ in range(steps):
+            optimizer.step()
+            rates.append(scheduler.get_last_lr()[0])
+            scheduler.step()
+        assert all(0.0 < rate <= 0.01 for rate in rates)
