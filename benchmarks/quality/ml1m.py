@@ -35,15 +35,15 @@ SETTINGS: Final = [
     "epochs=16",
 ]
 #: One of each kind: they err in different ways, so that their ensemble is better than two of one.
-MEMBERS: Final = [
-    ["encoder_config={hidden=384}", "dropout=0.5"],
-    [
+MEMBERS: Final = {
+    "gru": ["encoder_config={hidden=384}", "dropout=0.5"],
+    "transformer": [
         'encoder="transformer"',
         "encoder_config={width=128, layers=2, heads=2, window=64, dropout=0.3}",
         "dropout=0.4",
         "learning_rate=2e-3",
     ],
-]
+}
 COLUMNS: Final = ["HR@10", "NDCG@10", "low", "high", "choosers"]
 PUBLISHED: Final = {"gSASRec": 0.1974, "GRU, throw-away": 0.2005, "windowed attention, throw-away": 0.2073}
 
@@ -65,12 +65,16 @@ def read(folder: Path) -> tuple[Sequences, Asked, list[bool]]:
     return data, Asked(asked, answers.astype(np.int32)), judged
 
 
-def run(folder: Path, settings: list[str], command: str, *, resume: bool = False) -> Result:
-    """Return the table. resume: let trainings go on from where an earlier call was killed."""
+def run(folder: Path, settings: list[str], command: str, *, member: str = "", resume: bool = False) -> Result:
+    """Return the table of all members, or of one encoder alone.
+
+    resume: let trainings go on from where an earlier call was killed.
+    """
     watch = Stopwatch()
     torch.set_num_threads(1)
     data, asked, judged = read(folder)
-    recipes = [read_recipe(LONG, [*SETTINGS, *member, *settings]) for member in MEMBERS]
+    chosen = [MEMBERS[member]] if member else MEMBERS.values()
+    recipes = [read_recipe(LONG, [*SETTINGS, *own, *settings]) for own in chosen]
     seed, length_max = recipes[0].seed, recipes[0].length_max
     others = data.keep(~data.per_event(np.array(judged)))
     choosers = choose_users(others, CHOOSERS, seed)
@@ -100,7 +104,8 @@ def run(folder: Path, settings: list[str], command: str, *, resume: bool = False
     for recipe, one in zip(recipes, trained, strict=True):
         add(recipe.encoder, "ours", ModelScorer(one.model, length_max))
     together, name = ModelScorer(join(trained), length_max), " + ".join(recipe.encoder for recipe in recipes)
-    add(name, "ours", together)
+    if len(trained) > 1:
+        add(name, "ours", together)
     weight, _ = choose_weight(together, near, trial.choose, unseen=True, weights=WEIGHTS)
     add(f"{name} + co-occurrence", "ours", Blend([together, near], [1.0 - weight, weight]))
     protocol = (
@@ -111,8 +116,9 @@ def run(folder: Path, settings: list[str], command: str, *, resume: bool = False
         f"{recipe.encoder}: {one.minutes:.1f} CPU minutes of training, epoch {one.epochs} was the best."
         for recipe, one in zip(recipes, trained, strict=True)
     ]
+    if len(trained) > 1:
+        notes.append(f"`{name}`: one model, their scores added, as `ebbtide-train join` makes it.")
     notes += [
-        f"`{name}`: one model, their scores added, as `ebbtide-train join` makes it.",
         f"The blend's weight, chosen on {CHOOSERS:,} other users: {weight:.1f}.",
     ]
     spent = watch.minutes - minutes + sum(one.minutes for one in trained)
