@@ -65,6 +65,36 @@ def read(folder: Path) -> tuple[Sequences, Asked, list[bool]]:
     return data, Asked(asked, answers.astype(np.int32)), judged
 
 
+def make_trial(folder: Path, seed: int) -> tuple[Trial, list[str]]:
+    """Return what is learnt, who chooses and who is asked, and the items' ids."""
+    data, asked, judged = read(folder)
+    others = data.keep(~data.per_event(np.array(judged)))
+    choosers = choose_users(others, CHOOSERS, seed)
+    last = np.zeros(len(data.item), np.bool_)
+    last[data.start[1:] - 1] = True
+    learn = data.keep(~(last & data.per_event(np.isin(data.user, choosers.user))))
+    return Trial(learn, learn, ask_last(choosers), choosers, asked, True), data.item_ids
+
+
+class Comparison:
+    """The rows of the table, as they are found."""
+
+    def __init__(self, trial: Trial, seed: int) -> None:
+        self.trial, self.seed = trial, seed
+        self.rows = [Row(name, "published", {"NDCG@10": gain}) for name, gain in PUBLISHED.items()]
+
+    def choosers(self, scorer: Scorer) -> float:
+        """Return NDCG@10 of those who choose."""
+        return float(metrics.ndcg(rank(scorer, self.trial.choose, unseen=True).chosen).mean())
+
+    def add(self, name: str, source: str, scorer: Scorer) -> None:
+        found = rank(scorer, self.trial.test, unseen=True).chosen
+        sure = metrics.bootstrap((metrics.ndcg(found),), seed=self.seed)
+        hit = float(metrics.hit_rate(found).mean())
+        figures: dict[str, float | str] = {"HR@10": hit, "NDCG@10": sure.value, "low": sure.low}
+        self.rows.append(Row(name, source, figures | {"high": sure.high, "choosers": self.choosers(scorer)}))
+
+
 def run(folder: Path, settings: list[str], command: str, *, member: str = "", resume: bool = False) -> Result:
     """Return the table of all members, or of one encoder alone.
 
@@ -72,54 +102,34 @@ def run(folder: Path, settings: list[str], command: str, *, member: str = "", re
     """
     watch = Stopwatch()
     torch.set_num_threads(1)
-    data, asked, judged = read(folder)
     chosen = [MEMBERS[member]] if member else MEMBERS.values()
     recipes = [read_recipe(LONG, [*SETTINGS, *own, *settings]) for own in chosen]
     seed, length_max = recipes[0].seed, recipes[0].length_max
-    others = data.keep(~data.per_event(np.array(judged)))
-    choosers = choose_users(others, CHOOSERS, seed)
-    apart = np.isin(data.user, choosers.user)
-    last = np.zeros(len(data.item), np.bool_)
-    last[data.start[1:] - 1] = True
-    learn = data.keep(~(last & data.per_event(apart)))
-    trial = Trial(learn, learn, ask_last(choosers), choosers, asked, True)
-    rows = [Row(name, "published", {"NDCG@10": gain}) for name, gain in PUBLISHED.items()]
-
-    def figure(scorer: Scorer) -> float:
-        return float(metrics.ndcg(rank(scorer, trial.choose, unseen=True).chosen).mean())
-
-    def add(name: str, source: str, scorer: Scorer) -> None:
-        found = rank(scorer, asked, unseen=True).chosen
-        sure = metrics.bootstrap((metrics.ndcg(found),), seed=seed)
-        hit = float(metrics.hit_rate(found).mean())
-        figures: dict[str, float | str] = {"HR@10": hit, "NDCG@10": sure.value, "low": sure.low}
-        rows.append(Row(name, source, figures | {"high": sure.high, "choosers": figure(scorer)}))
-
-    add("popularity", "baseline", Popularity(learn))
-    near = ItemNeighbours(learn, choose_neighbours(learn, figure))
-    add("co-occurrence", "baseline", near)
+    trial, item_ids = make_trial(folder, seed)
+    table = Comparison(trial, seed)
+    table.add("popularity", "baseline", Popularity(trial.train))
+    near = ItemNeighbours(trial.train, choose_neighbours(trial.train, table.choosers))
+    table.add("co-occurrence", "baseline", near)
     before = watch.minutes
-    trained = train_all(partial(train, trial, {}, data.item_ids), recipes, resume=learn if resume else None)
-    minutes = watch.minutes - before
+    training = partial(train, trial, {}, item_ids)
+    trained = train_all(training, recipes, resume=trial.train if resume else None)
+    spent = watch.minutes - before
+    notes = []
     for recipe, one in zip(recipes, trained, strict=True):
-        add(recipe.encoder, "ours", ModelScorer(one.model, length_max))
+        table.add(recipe.encoder, "ours", ModelScorer(one.model, length_max))
+        notes.append(
+            f"{recipe.encoder}: {one.minutes:.1f} CPU minutes of training, epoch {one.epochs} was the best."
+        )
     together, name = ModelScorer(join(trained), length_max), " + ".join(recipe.encoder for recipe in recipes)
     if len(trained) > 1:
-        add(name, "ours", together)
+        table.add(name, "ours", together)
+        notes.append(f"`{name}`: one model, their scores added, as `ebbtide-train join` makes it.")
     weight, _ = choose_weight(together, near, trial.choose, unseen=True, weights=WEIGHTS)
-    add(f"{name} + co-occurrence", "ours", Blend([together, near], [1.0 - weight, weight]))
+    table.add(f"{name} + co-occurrence", "ours", Blend([together, near], [1.0 - weight, weight]))
+    notes.append(f"The blend's weight, chosen on {CHOOSERS:,} other users: {weight:.1f}.")
     protocol = (
-        f"{len(asked.answer)} validation users, all {len(data.item_ids):,} items ranked, those that a user"
+        f"{len(trial.test.answer)} validation users, all {len(item_ids):,} items ranked, those that a user"
         f" had taken out. `choosers`: NDCG@10 of {CHOOSERS:,} other users, by whom the epoch was chosen."
     )
-    notes = [
-        f"{recipe.encoder}: {one.minutes:.1f} CPU minutes of training, epoch {one.epochs} was the best."
-        for recipe, one in zip(recipes, trained, strict=True)
-    ]
-    if len(trained) > 1:
-        notes.append(f"`{name}`: one model, their scores added, as `ebbtide-train join` makes it.")
-    notes += [
-        f"The blend's weight, chosen on {CHOOSERS:,} other users: {weight:.1f}.",
-    ]
-    spent = watch.minutes - minutes + sum(one.minutes for one in trained)
-    return Result("ml1m", "MovieLens 1M", protocol, COLUMNS, rows, command, seed, spent, notes)
+    minutes = watch.minutes - spent + sum(one.minutes for one in trained)
+    return Result("ml1m", "MovieLens 1M", protocol, COLUMNS, table.rows, command, seed, minutes, notes)
