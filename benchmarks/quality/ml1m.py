@@ -34,9 +34,10 @@ SETTINGS: Final = [
     "neighbours={}",
     "epochs=16",
 ]
-#: One of each kind: they err in different ways, so that their ensemble is better than two of one.
+#: Of the ensemble: what each has of its own.
 MEMBERS: Final = {
     "gru": ["encoder_config={hidden=384}", "dropout=0.5"],
+    "gru, seed 1": ["encoder_config={hidden=384}", "dropout=0.5", "seed=1"],
     "transformer": [
         'encoder="transformer"',
         "encoder_config={width=128, layers=2, heads=2, window=64, dropout=0.3}",
@@ -65,11 +66,11 @@ def read(folder: Path) -> tuple[Sequences, Asked, list[bool]]:
     return data, Asked(asked, answers.astype(np.int32)), judged
 
 
-def make_trial(folder: Path, seed: int) -> tuple[Trial, list[str]]:
-    """Return what is learnt, who chooses and who is asked, and the items' ids."""
+def make_trial(folder: Path) -> tuple[Trial, list[str]]:
+    """Return what is learnt, who chooses and who is asked, and the items' ids; the same whatever the seed."""
     data, asked, judged = read(folder)
     others = data.keep(~data.per_event(np.array(judged)))
-    choosers = choose_users(others, CHOOSERS, seed)
+    choosers = choose_users(others, CHOOSERS, 0)
     last = np.zeros(len(data.item), np.bool_)
     last[data.start[1:] - 1] = True
     learn = data.keep(~(last & data.per_event(np.isin(data.user, choosers.user))))
@@ -102,10 +103,10 @@ def run(folder: Path, settings: list[str], command: str, *, member: str = "", re
     """
     watch = Stopwatch()
     torch.set_num_threads(1)
-    chosen = [MEMBERS[member]] if member else MEMBERS.values()
-    recipes = [read_recipe(LONG, [*SETTINGS, *own, *settings]) for own in chosen]
+    names = [member] if member else list(MEMBERS)
+    recipes = [read_recipe(LONG, [*SETTINGS, *MEMBERS[name], *settings]) for name in names]
     seed, length_max = recipes[0].seed, recipes[0].length_max
-    trial, item_ids = make_trial(folder, seed)
+    trial, item_ids = make_trial(folder)
     table = Comparison(trial, seed)
     table.add("popularity", "baseline", Popularity(trial.train))
     near = ItemNeighbours(trial.train, choose_neighbours(trial.train, table.choosers))
@@ -115,15 +116,16 @@ def run(folder: Path, settings: list[str], command: str, *, member: str = "", re
     trained = train_all(training, recipes, resume=trial.train if resume else None)
     spent = watch.minutes - before
     notes = []
-    for recipe, one in zip(recipes, trained, strict=True):
-        table.add(recipe.encoder, "ours", ModelScorer(one.model, length_max))
-        notes.append(
-            f"{recipe.encoder}: {one.minutes:.1f} CPU minutes of training, epoch {one.epochs} was the best."
-        )
-    together, name = ModelScorer(join(trained), length_max), " + ".join(recipe.encoder for recipe in recipes)
+    for name, one in zip(names, trained, strict=True):
+        table.add(name, "ours", ModelScorer(one.model, length_max))
+        notes.append(f"{name}: {one.minutes:.1f} CPU minutes of training, epoch {one.epochs} was the best.")
+    together, name = ModelScorer(join(trained), length_max), names[0]
     if len(trained) > 1:
+        name = "ensemble"
         table.add(name, "ours", together)
-        notes.append(f"`{name}`: one model, their scores added, as `ebbtide-train join` makes it.")
+        notes.append(
+            "`ensemble`: one model of them all, their scores added, as `ebbtide-train join` makes it."
+        )
     weight, _ = choose_weight(together, near, trial.choose, unseen=True, weights=WEIGHTS)
     table.add(f"{name} + co-occurrence", "ours", Blend([together, near], [1.0 - weight, weight]))
     notes.append(f"The blend's weight, chosen on {CHOOSERS:,} other users: {weight:.1f}.")
