@@ -211,7 +211,7 @@ def evaluate_command(
 
 @app.command("join")
 def join_command(
-    members: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders that `fit` wrote.")],
+    members: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders that `fit` wrote.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
     weight: Annotated[
         list[float] | None,
@@ -220,9 +220,10 @@ def join_command(
 ) -> None:
     """Make one model of several: an item's score is the weighted sum of theirs.
 
-    Runs of different encoders, or of one recipe with different seeds, do better together than any of them; a
-    user's state and a step cost what theirs cost together. The result is a run: evaluate, explain, export it.
-    All runs must have learnt from the same events. A churn head is that of the first run that has one.
+    Equally good runs, of different encoders or of one recipe with different seeds, often do better together;
+    a user's state and a step cost what theirs cost together. The result is a run: `evaluate` says whether it
+    is worth it, `ebbtide-export` what it costs. All runs must have learnt from the same events. A churn head
+    is that of the first run that has one.
     """
     from models.join import join_runs
 

@@ -4,9 +4,9 @@
     state = [state_1 … state_n]
 
 Adding logits multiplies probabilities: what all members believe in comes first (a logarithmic opinion pool:
-Heskes, 1998). Models that err in different ways, or only began with another seed, do better together than any
-of them. To serving an ensemble is a model as any other: one step, one head, one table of items; floats of
-state and of embeddings add up, and so does the time of a step.
+Heskes, 1998). Equally good models that err in different ways do better together. To serving an ensemble is a
+model as any other: one step, one head, one table of items. Floats of state and of embeddings add up, and so
+does the time of a step.
 
 Members list items; a churn head is that of the first member that has one.
 """
