@@ -37,11 +37,11 @@ def main() -> None:
     parser.add_argument("--attributes", type=Path, help="a JSON object: item → list of words")
     parser.add_argument("--on", default="beauty", help="data set of `encoders`")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
-    parser.add_argument("--member", default="", choices=ml1m.MEMBERS, help="of ml1m: this encoder alone")
-    parser.add_argument("--resume", action="store_true", help="of ml1m: go on from where a killed call was")
+    parser.add_argument("--members", type=int, default=1, help="of leave-one-out: join so many seeds")
+    parser.add_argument("--resume", action="store_true", help="of ml1m: go on where a killed call was")
     given = parser.parse_args()
     words = [word for word in sys.argv[1:] if word != "--resume"]
-    tried = bool(given.set or given.member)  # not the table's own settings: printed, not kept
+    tried = bool(given.set) or given.members != 1  # not the table's own settings: printed, not kept
     command = "python -m benchmarks.quality " + " ".join(words)
     for name in given.names:
         if name == "docs":
@@ -54,7 +54,7 @@ def main() -> None:
             table.finish(journey.run(command), drawn="NDCG@10")
         elif name == "ml1m":
             table.finish(
-                ml1m.run(given.data / "ml1m", given.set, command, member=given.member, resume=given.resume),
+                ml1m.run(given.data / "ml1m", given.set, command, resume=given.resume),
                 drawn="NDCG@10",
                 keep=not tried,
             )
@@ -64,6 +64,7 @@ def main() -> None:
             )
         elif name in sources.NAMES:
             data = sources.load(name, given.data, given.input, given.attributes)
+            data = data._replace(members=given.members)
             table.finish(
                 compare(data, given.set, command), drawn="NDCG@10", keep=bool(data.published) and not tried
             )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.quality.leave_one_out import LONG, WEIGHTS, Trial, train
-from benchmarks.quality.members import join, train_all
+from benchmarks.quality.members import train_all
 from benchmarks.quality.table import Result, Row, Stopwatch
 from models import metrics
 from models.baselines import ItemNeighbours, Popularity, choose_neighbours
@@ -32,15 +32,9 @@ SETTINGS: Final = [
     "embedding_size=128",
     "encoder_config={hidden=384}",
     "memory_half_lives=[0.3, 1.0, 4.0, 16.0]",
-    "neighbours={}",
     "dropout=0.5",
+    "epochs=20",
 ]
-#: Of the ensemble: what each has of its own. Two learn from everyone's latest stretch only.
-MEMBERS: Final = {
-    "gru": ["epochs=16"],
-    "gru, latest": ["augment.crop=0.0", "epochs=12"],
-    "gru, latest, seed 1": ["augment.crop=0.0", "epochs=12", "seed=1"],
-}
 COLUMNS: Final = ["HR@10", "NDCG@10", "low", "high", "choosers"]
 PUBLISHED: Final = {"gSASRec": 0.1974, "GRU, throw-away": 0.2005, "windowed attention, throw-away": 0.2073}
 
@@ -92,42 +86,31 @@ class Comparison:
         self.rows.append(Row(name, source, figures | {"high": sure.high, "choosers": self.choosers(scorer)}))
 
 
-def run(folder: Path, settings: list[str], command: str, *, member: str = "", resume: bool = False) -> Result:
-    """Return the table of all members, or of one encoder alone.
-
-    resume: let trainings go on from where an earlier call was killed.
-    """
+def run(folder: Path, settings: list[str], command: str, *, resume: bool = False) -> Result:
+    """Return the table. resume: let the training go on from where an earlier call was killed."""
     watch = Stopwatch()
     torch.set_num_threads(1)
-    names = [member] if member else list(MEMBERS)
-    recipes = [read_recipe(LONG, [*SETTINGS, *MEMBERS[name], *settings]) for name in names]
-    seed, length_max = recipes[0].seed, recipes[0].length_max
+    recipe = read_recipe(LONG, [*SETTINGS, *settings])
     trial, item_ids = make_trial(folder)
-    table = Comparison(trial, seed)
+    table = Comparison(trial, recipe.seed)
     table.add("popularity", "baseline", Popularity(trial.train))
     near = ItemNeighbours(trial.train, choose_neighbours(trial.train, table.choosers))
     table.add("co-occurrence", "baseline", near)
     before = watch.minutes
     training = partial(train, trial, {}, item_ids)
-    trained = train_all(training, recipes, resume=trial.train if resume else None)
+    trained = train_all(training, [recipe], resume=trial.train if resume else None)[0]
     spent = watch.minutes - before
-    notes = []
-    for name, one in zip(names, trained, strict=True):
-        table.add(name, "ours", ModelScorer(one.model, length_max))
-        notes.append(f"{name}: {one.minutes:.1f} CPU minutes of training, epoch {one.epochs} was the best.")
-    together, name = ModelScorer(join(trained), length_max), names[0]
-    if len(trained) > 1:
-        name = "ensemble"
-        table.add(name, "ours", together)
-        notes.append(
-            "`ensemble`: one model of them all, their scores added, as `ebbtide-train join` makes it."
-        )
-    weight, _ = choose_weight(together, near, trial.choose, unseen=True, weights=WEIGHTS)
-    table.add(f"{name} + co-occurrence", "ours", Blend([together, near], [1.0 - weight, weight]))
-    notes.append(f"The blend's weight, chosen on {CHOOSERS:,} other users: {weight:.1f}.")
+    scorer = ModelScorer(trained.model, recipe.length_max)
+    table.add(recipe.encoder, "ours", scorer)
+    weight, _ = choose_weight(scorer, near, trial.choose, unseen=True, weights=WEIGHTS)
+    table.add(f"{recipe.encoder} + co-occurrence", "ours", Blend([scorer, near], [1.0 - weight, weight]))
     protocol = (
         f"{len(trial.test.answer)} validation users, all {len(item_ids):,} items ranked, those that a user"
         f" had taken out. `choosers`: NDCG@10 of {CHOOSERS:,} other users, by whom the epoch was chosen."
     )
-    minutes = watch.minutes - spent + sum(one.minutes for one in trained)
-    return Result("ml1m", "MovieLens 1M", protocol, COLUMNS, table.rows, command, seed, minutes, notes)
+    notes = [
+        f"{trained.minutes:.1f} CPU minutes of training, epoch {trained.epochs} was the best.",
+        f"The blend's weight, chosen on {CHOOSERS:,} other users: {weight:.1f}.",
+    ]
+    minutes = watch.minutes - spent + trained.minutes
+    return Result("ml1m", "MovieLens 1M", protocol, COLUMNS, table.rows, command, recipe.seed, minutes, notes)
