@@ -37,13 +37,14 @@ def export_run(
     """
     model = run.model
     with torch.no_grad():
-        rows, bias = (part.numpy() for part in model.items())
-    oov = np.zeros((OOV_ROWS + 1, rows.shape[1]), np.float32)
-    oov[-1] = rows[-1]
+        rows, bias, taken = (part.numpy() for part in model.items())
+    oov = np.zeros((OOV_ROWS + 1, taken.shape[1]), np.float32)
+    oov[-1] = taken[-1]
     contents = Contents(
         model=model,
         item_ids=run.item_ids,
         items=rows[:-1],
+        step_items=None if np.array_equal(taken, rows) else taken[:-1],
         item_bias=bias,
         item_prior=log_share(np.array(run.sold, np.float32)),
         oov=oov,
@@ -67,7 +68,7 @@ def export_run(
 def longest_histories(run: Run, data: Sequences, count: int) -> list[History]:
     """Return the longest real sequences of the data, as the model takes them in."""
     with torch.no_grad():
-        rows = run.model.items()[0].numpy()
+        rows = run.model.items().taken.numpy()
     columns = data.column(run.model.config.step_features)
     longest = np.argsort(data.start[:-1] - data.start[1:], kind="stable")[:count]
     histories = []

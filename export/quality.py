@@ -16,6 +16,7 @@ from torch import Tensor
 
 from export.write import Floats, Precision, compress, expand
 from models.dataset import Sequences
+from models.items.table import ItemRows
 from models.judge import PLACES, gains_of, walk
 from models.objective import Objective, learnt_items
 from models.recipe import Validation
@@ -37,10 +38,9 @@ def measure_loss(run: Run, data: Sequences, precision: Precision) -> Loss:
     asked = Objective(known, run.recipe, learnt_items(known, 0), split.wanted, end_of(known))
     gains, lists = _judge(run, asked)
     with torch.no_grad():
-        rows, bias = run.model.items()
-    stored = torch.from_numpy(expand("items", compress("items", _numpy(rows), precision)))
-    stored[-1] = rows[-1]  # no item: never compressed
-    with items_replaced(run, stored, bias):
+        rows = run.model.items()
+    stored = ItemRows(_as_stored(rows.scored, precision), rows.bias, _as_stored(rows.taken, precision))
+    with items_replaced(run, stored):
         gains_after, lists_after = _judge(run, asked)
     kept = [len(set(a) & set(b)) for a, b in zip(lists.tolist(), lists_after.tolist(), strict=True)]
     share = float(np.mean(kept)) / min(PLACES, lists.shape[1])
@@ -48,10 +48,10 @@ def measure_loss(run: Run, data: Sequences, precision: Precision) -> Loss:
 
 
 @contextmanager
-def items_replaced(run: Run, rows: Tensor, bias: Tensor) -> Iterator[None]:
+def items_replaced(run: Run, rows: ItemRows) -> Iterator[None]:
     """Let the model see other rows of its items."""
     own = run.model.items.forward
-    run.model.items.forward = lambda: (rows, bias)
+    run.model.items.forward = lambda: rows
     try:
         yield
     finally:
@@ -70,6 +70,12 @@ def _judge(run: Run, asked: Objective) -> tuple[Floats, np.ndarray]:
             scores = query @ seen.vectors[:-1].T + seen.bias
             lists.append(scores.topk(min(PLACES, scores.shape[1]), 1).indices.numpy())
     return np.concatenate(gains), np.concatenate(lists)
+
+
+def _as_stored(rows: Tensor, precision: Precision) -> Tensor:
+    stored = torch.from_numpy(expand("items", compress("items", _numpy(rows), precision)))
+    stored[-1] = rows[-1]  # no item: never compressed
+    return stored
 
 
 def _numpy(tensor: Tensor) -> Floats:

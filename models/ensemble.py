@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from models.heads import Hazard
 from models.items.encoder import ItemEncoder
+from models.items.table import ItemRows
 from models.recommender import Recommender, RecommenderConfig
 from stream.errors import UsageError
 
@@ -133,9 +134,12 @@ class JoinedItems(nn.Module):
         encoder: ItemEncoder | None = self._items[0].encoder
         return encoder
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return the rows of all items and of none [I + 1, D], and the biases [I], for q · row + bias."""
-        return self._join([items() for items in self._items])
+    def forward(self) -> ItemRows:
+        """Return the rows of all items and of none."""
+        parts = [items() for items in self._items]
+        return ItemRows(
+            *self._join([part[:2] for part in parts]), torch.cat([part.taken for part in parts], -1)
+        )
 
     def late(self, codes: Tensor, floats: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows [B, D] and biases [B, 1] of items of which only attributes are known."""

@@ -115,9 +115,9 @@ def _best(
     candidates: int,
 ) -> list[list[int]]:
     """Return the ten best items after each of the events, which are those of the users."""
-    vectors, bias = model.items()
+    vectors, bias, taken = model.items()
     item, features = pad_batch(data, whole(data, users), data.column(model.config.step_features))
-    user = model(vectors[item], features)  # [B, T, D]
+    user = model(taken[item], features)  # [B, T, D]
     query = user[owner[events] - users[0], events - data.start[owner[events]]]  # [E, D]
     if model.config.context_features:
         columns = data.column(model.config.context_features)

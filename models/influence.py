@@ -121,9 +121,9 @@ def leave_each_out(
     model.eval()
     start, stop = int(data.start[sequence]), int(data.start[sequence + 1])
     columns = data.column(model.config.step_features)
-    vectors, bias = model.items()
+    vectors, bias, taken = model.items()
     item = data.item[start:stop].astype(np.int64)
-    rows = vectors[torch.from_numpy(np.where(item < len(bias), item, -1))]  # [T, D]
+    rows = taken[torch.from_numpy(np.where(item < len(bias), item, -1))]  # [T, D]
     changed = without_each(data, sequence, last, session_gap_ms)
     features, later = (torch.from_numpy(part[..., columns]) for part in (data.features[start:stop], changed))
     user = embed_each(model, rows, features, later)  # [R, D]

@@ -96,9 +96,9 @@ class Objective:
 
     def look(self, model: Model, batch: Batch, items: npt.NDArray[np.int32]) -> Seen:
         """Take a batch through the model; items [N] are what goes in, be it varied."""
-        vectors, bias = model.items()
+        vectors, bias, taken = model.items()
         item, features = pad_batch(self.data._replace(item=items), batch, self._step)
-        return Seen(batch, vectors, bias, *model.outputs(vectors[item], features))
+        return Seen(batch, vectors, bias, *model.outputs(taken[item], features))
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Tensor]:
         """Return each head's loss; a batch that does not ask anything of a head leaves it out."""

@@ -107,14 +107,14 @@ class ModelScorer:
     def __init__(self, model: Model, length_max: int = 0) -> None:
         self._model, self._length_max = model.eval(), length_max
         with torch.no_grad():
-            self._vectors, self._bias = model.items()
+            self._vectors, self._bias, self._taken = model.items()
 
     @torch.no_grad()
     def scores(self, known: Sequences, users: Ints) -> Scores:
         batch = whole(known, users, self._length_max)
         columns = known.column(self._model.config.step_features)
         item, features = pad_batch(known, batch, columns)
-        user = self._model(self._vectors[item], features)
+        user = self._model(self._taken[item], features)
         last = torch.from_numpy(batch.stop - batch.start - 1)
         query = user[torch.arange(len(users)), last]
         logits = query @ self._vectors[:-1].T + self._bias

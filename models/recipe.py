@@ -161,6 +161,13 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     encoder_config: Annotated[dict[str, Any], _says("Its own keys (models/encoders).")] = {}
     embedding_size: Annotated[int, _says("Of items and users.", ge=1)] = 64
     similarity: Annotated[Literal["dot", "cosine", "euclid"], _says("Of a user and an item.")] = "dot"
+    untied: Annotated[
+        bool, _says("Items go in by vectors of their own, not by those that are scored: where order counts.")
+    ] = False
+    entrance: Annotated[
+        Literal["relu", "norm"],
+        _says("What an event's row goes through: `relu` for short memories, `norm` for attention on order."),
+    ] = "relu"
     memory_half_lives: Annotated[
         list[Positive], _says("A fading memory of what was taken for each, in events.")
     ] = []

@@ -1,6 +1,6 @@
 """The model that is trained: items, what a step takes in, an encoder, memories, and the query they make.
 
-    x_t = W [item_t, features_t]                       what a step takes in
+    x_t = relu(W [item_t, features_t]) or norm(…)      what a step takes in
     y_t = encoder(x_1 … x_t)                           any of models/encoders
     m_t = λ m_{t−1} + item_t                           memories: what the user took, fading, for each rate λ
     u_t = V y_t + Σ_λ A_λ m_t                          the user's embedding
@@ -46,6 +46,8 @@ class RecommenderConfig:
     id_dropout: float = 0.0
     gap_buckets: int = 0  # the time since the last event, in log buckets too
     similarity: Kind = "dot"
+    untied: bool = False  # what goes in has vectors of its own
+    entrance: Literal["relu", "norm"] = "relu"
     hazard_bins_ms: tuple[int, ...] = ()  # none: no hazard head
     rerank_hidden: int = 0  # 0: no reranker
     value: Literal["", "item", "user"] = ""  # what the value head tells, "": there is none
@@ -68,8 +70,11 @@ class Recommender(nn.Module):
         config_class, encoder_class = ENCODERS[config.encoder]
         self.similarity = Similarity(config.similarity)
         features = read_fields(config.item_features)
-        self.items = Items(config.items, D, features, config.id_dropout, self.similarity)
+        self.items = Items(
+            config.items, D, features, config.id_dropout, self.similarity, untied=config.untied
+        )
         self.enter = nn.Linear(D + len(config.step_features) + config.gap_buckets, D)
+        self.enter_norm = nn.LayerNorm(D) if config.entrance == "norm" else None
         self.encoder: Encoder = encoder_class(config_class(**config.encoder_config), D)
         self.leave = nn.Linear(self.encoder.output_size, D)
         self.recall = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in config.memory_half_lives)
@@ -130,7 +135,8 @@ class Recommender(nn.Module):
         parts = [item, features]
         if self.config.gap_buckets:
             parts.append(hats(self.gap_log(features), GAP_LOG_MAX, self.config.gap_buckets))
-        return torch.relu(self.enter(torch.cat(parts, -1)))
+        entered: Tensor = self.enter(torch.cat(parts, -1))
+        return torch.relu(entered) if self.enter_norm is None else self.enter_norm(entered)
 
     def gap_log(self, features: Tensor) -> Tensor:
         """Return the time since the last event, zeros if the model is not told: [..., F] → [...]."""

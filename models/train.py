@@ -177,6 +177,8 @@ def make_config(data: Sequences, recipe: Recipe, described: Described | None) ->
         id_dropout=recipe.id_dropout,
         gap_buckets=recipe.gap_buckets,
         similarity=recipe.similarity,
+        untied=recipe.untied,
+        entrance=recipe.entrance,
         hazard_bins_ms=tuple(duration_ms(edge, "hazard.bins") for edge in bins),
         rerank_hidden=recipe.rerank.hidden if recipe.rerank else 0,
         value=recipe.value.of if recipe.value else "",

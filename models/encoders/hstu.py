@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from models.encoders.stack import Stack
-from models.encoders.window import PlaceBias, TimeBias, ages, grow_older, places, push
+from models.encoders.window import (
+    Blocks,
+    PlaceBias,
+    TimeBias,
+    ages,
+    grow_older,
+    join_heads,
+    push,
+    split_heads,
+)
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,8 @@ class HSTU(Stack):
         super().__init__(input_size, config.width, layers, shared=shared, dropout=config.dropout)
 
     def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
-        place = places(x.shape[1], self.window)
-        allowed = (place >= 0) & (place < self.window)  # [T, T]
-        return self.through(x, place, allowed, ages(gap_log) if self.timed else None)
+        blocks = Blocks(x.shape[1], self.window)
+        return self.through(x, blocks, ages(gap_log, blocks) if self.timed else None)
 
     def step(self, state: Tensor, x: Tensor, gap_log: Tensor) -> Tensor:
         rings, age = self.split(state)
@@ -70,16 +78,15 @@ class Layer(nn.Module):
         self.answer = nn.Linear(config.width, config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, place: Tensor, allowed: Tensor, age: Tensor | None) -> Tensor:
-        B, T, _ = x.shape
-        asked = silu(self.ask(self.norm(x))).view(B, T, 4, self.heads, self.size)
-        key, value, query, gate = asked.permute(2, 0, 3, 1, 4)  # [B, heads, T, size] each
-        score = query @ key.transpose(2, 3) + self.place_bias(place)
+    def forward(self, x: Tensor, blocks: Blocks, age: Tensor | None) -> Tensor:
+        key, value, query, gate = silu(self.ask(self.norm(x))).chunk(4, 2)
+        query = split_heads(blocks.own(query), self.heads)  # [B, N, heads, C, size]
+        key, value = (split_heads(blocks.seen(part), self.heads) for part in (key, value))
+        score = query @ key.transpose(3, 4) + self.place_bias(blocks.place)  # [B, N, heads, C, K]
         if self.time_bias is not None:
-            score = score + self.time_bias(age).transpose(1, 2)
-        weight = silu(score).masked_fill(~allowed, 0.0) / self.window  # [B, heads, T, T]
-        gathered = (weight @ value).transpose(1, 2).reshape(B, T, -1)
-        return self._leave(x, gathered, gate.transpose(1, 2).reshape(B, T, -1))
+            score = score + self.time_bias(age).transpose(2, 3)
+        weight = silu(score).masked_fill(~blocks.allowed[:, None], 0.0) / self.window
+        return self._leave(x, blocks.join(join_heads(weight @ value)), gate)
 
     def step(self, x: Tensor, ring: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         asked = silu(self.ask(self.norm(x))).view(-1, 4, self.heads, self.size)

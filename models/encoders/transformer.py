@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from models.encoders.stack import Stack
-from models.encoders.window import PlaceBias, TimeBias, ages, grow_older, places, push
+from models.encoders.window import (
+    Blocks,
+    PlaceBias,
+    TimeBias,
+    ages,
+    grow_older,
+    join_heads,
+    push,
+    split_heads,
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,8 @@ class Transformer(Stack):
         super().__init__(input_size, config.width, layers, shared=shared, dropout=config.dropout)
 
     def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
-        place = places(x.shape[1], self.window)
-        allowed = (place >= 0) & (place < self.window)  # [T, T]
-        return self.through(x, place, allowed, ages(gap_log) if self.timed else None)
+        blocks = Blocks(x.shape[1], self.window)
+        return self.through(x, blocks, ages(gap_log, blocks) if self.timed else None)
 
     def step(self, state: Tensor, x: Tensor, gap_log: Tensor) -> Tensor:
         rings, shared = self.split(state)
@@ -72,15 +80,15 @@ class Layer(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, place: Tensor, allowed: Tensor, age: Tensor | None) -> Tensor:
-        B, T, _ = x.shape
-        asked = self.ask(self.norm(x)).view(B, T, 3, self.heads, self.size)
-        query, key, value = asked.permute(2, 0, 3, 1, 4)  # [B, heads, T, size] each
-        score = query @ key.transpose(2, 3) * self.size**-0.5 + self.place_bias(place)  # [B, heads, T, T]
+    def forward(self, x: Tensor, blocks: Blocks, age: Tensor | None) -> Tensor:
+        query, key, value = self.ask(self.norm(x)).chunk(3, 2)
+        query = split_heads(blocks.own(query * self.size**-0.5), self.heads)  # [B, N, heads, C, size]
+        key, value = (split_heads(blocks.seen(part), self.heads) for part in (key, value))
+        score = query @ key.transpose(3, 4) + self.place_bias(blocks.place)  # [B, N, heads, C, K]
         if self.time_bias is not None:
-            score = score + self.time_bias(age).transpose(1, 2)
-        weight = self.dropout(score.masked_fill(~allowed, -torch.inf).softmax(-1))
-        return self._leave(x, (weight @ value).transpose(1, 2).reshape(B, T, -1))
+            score = score + self.time_bias(age).transpose(2, 3)
+        weight = score.masked_fill(~blocks.allowed[:, None], -torch.inf).softmax(-1)
+        return self._leave(x, blocks.join(join_heads(self.dropout(weight) @ value)))
 
     def step(self, x: Tensor, ring: Tensor, allowed: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         asked = self.ask(self.norm(x)).view(-1, 3, self.heads, self.size)

@@ -5,6 +5,9 @@ always means the same distance and the newest event is at the end. Distances are
 looks back: an absolute position would make what is kept in a ring wrong one event later.
 
     place of event s seen from event t:  W − 1 − (t − s)          in the window if it is 0 or more
+
+In a sequence, events look back in blocks, each block at itself and at the W − 1 events before it, so that
+time and memory grow with T · W and not with T² (as Longformer has it: Beltagy et al., 2020).
 """
 
 from __future__ import annotations
@@ -28,24 +31,63 @@ def seconds(gap_log: Tensor) -> Tensor:
     return torch.expm1(gap_log.clamp(0.0, GAP_LOG_MAX))
 
 
-def places(steps: int, window: int) -> Tensor:
-    """Return the place in t's ring of each event s, i64 [T, T]: negative if too old, ≥ W if in the future."""
-    at = torch.arange(steps)
-    return window - 1 - (at[:, None] - at)
+class Blocks:
+    """T events in N blocks of C, which look at K events each: C of their own, and those before them."""
+
+    def __init__(self, steps: int, window: int) -> None:
+        self.steps, self.count = steps, -(-steps // window)
+        self.size = -(-steps // self.count)
+        self._before = window - 1 if self.count > 1 else 0
+        seen = torch.arange(self._before + self.size)  # [K]
+        #: The place in an event's ring of those that its block looks at, i64 [C, K].
+        self.place = window - 1 - (seen[self._before :, None] - seen)
+        there = torch.arange(self.count)[:, None] * self.size + seen >= self._before  # [N, K]
+        inside = (self.place >= 0) & (self.place < window)
+        #: Which of them an event may look at, bool [N, C, K]: not what is too old, to come, or before all.
+        self.allowed = inside & there[:, None]
+
+    def own(self, x: Tensor) -> Tensor:
+        """Return each block's own events: [B, T, F] → [B, N, C, F]."""
+        return self._cut(x, 0)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Return the events that each block looks at: [B, T, F] → [B, N, K, F]."""
+        return self._cut(x, self._before)
+
+    def join(self, x: Tensor) -> Tensor:
+        """Return the blocks as one sequence again: [B, N, C, F] → [B, T, F]."""
+        return x.flatten(1, 2)[:, : self.steps]
+
+    def _cut(self, x: Tensor, before: int) -> Tensor:
+        if self.count == 1:
+            return x[:, None]
+        padded = nn.functional.pad(x, (0, 0, before, self.count * self.size - self.steps))
+        return padded.unfold(1, before + self.size, self.size).transpose(2, 3)
 
 
-def ages(gap_log: Tensor) -> Tensor:
-    """Return how many seconds event s lies before event t: gap_log [B, T] → [B, T, T], 0 for the future.
+def ages(gap_log: Tensor, blocks: Blocks) -> Tensor:
+    """Return how many seconds ago the events that a block looks at were: gap_log [B, T] → [B, N, C, K].
 
-    In float64 within: years less years must still tell seconds, as the ring does.
+    0 for the future. In float64 within: years less years must still tell seconds, as the ring does.
     """
-    time = seconds(gap_log).double().cumsum(1)
-    return (time[:, :, None] - time[:, None, :]).clamp(min=0.0).float()
+    time = seconds(gap_log).double().cumsum(1)[..., None]
+    age = blocks.own(time) - blocks.seen(time).transpose(2, 3)
+    return age.clamp(min=0.0).float()
 
 
 def grow_older(ring: Tensor, gap_log: Tensor) -> Tensor:
     """Return the ages in the ring [B, W] after one more event, `gap_log` [B] after the last."""
     return torch.cat([ring[:, 1:] + seconds(gap_log)[:, None], torch.zeros_like(ring[:, :1])], 1)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[B, N, K, width] → [B, N, heads, K, width / heads]."""
+    return x.reshape(*x.shape[:3], heads, -1).transpose(2, 3)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """[B, N, heads, C, width / heads] → [B, N, C, width]."""
+    return x.transpose(2, 3).flatten(3)
 
 
 class PlaceBias(nn.Module):
@@ -56,7 +98,7 @@ class PlaceBias(nn.Module):
         self.weight = nn.Parameter(torch.zeros(heads, window))
 
     def forward(self, place: Tensor) -> Tensor:
-        """Return the bias of the places: [T, T] → [heads, T, T]; outside of the window it means nothing."""
+        """Return the bias of the places: [C, K] → [heads, C, K]; outside of the window it means nothing."""
         return self.weight[:, place.clamp(0, self.weight.shape[1] - 1)]
 
 

@@ -45,20 +45,27 @@ def two_members() -> list[Recommender]:
     """Return members of different sizes that see different features, one of them a context."""
     return [
         member("gru", ["gap_log", "value_log"], 1, memory_half_lives=(2.0,), similarity="cosine"),
-        member("transformer", ["kind=buy", "gap_log"], 2, context_features=("hour_sin", "hour_cos")),
+        member(
+            "transformer",
+            ["kind=buy", "gap_log"],
+            2,
+            context_features=("hour_sin", "hour_cos"),
+            untied=True,
+            entrance="norm",
+        ),
     ]
 
 
 @torch.no_grad()
 def scores(model: Any, features: dict[str, torch.Tensor], items: torch.Tensor) -> torch.Tensor:
     """Return the scores [B, I] after sequences of items [B, T], each feature [B, T] by its name."""
-    vectors, bias = model.items()
+    vectors, bias, taken = model.items()
     config = model.config
 
     def chosen(names: Sequence[str]) -> torch.Tensor:
         return torch.stack([features[name] for name in names], -1)
 
-    query = model(vectors[items], chosen(config.step_features))[:, -1]
+    query = model(taken[items], chosen(config.step_features))[:, -1]
     if model.offset is not None:
         query = query + model.context(chosen(config.context_features)[:, -1])
     return query @ vectors[:-1].T + bias
@@ -90,13 +97,13 @@ def test_stepping_equals_the_sequence(asked: Any) -> None:
     given, items = asked
     features = torch.stack([given[name] for name in model.config.step_features], -1)
     with torch.no_grad():
-        vectors, _ = model.items()
+        taken = model.items().taken
         state = torch.zeros(3, model.state_size)
         users = []
         for t in range(20):
-            state = model.step(state, vectors[items[:, t]], features[:, t])
+            state = model.step(state, taken[items[:, t]], features[:, t])
             users.append(model.read(state))
-        torch.testing.assert_close(torch.stack(users, 1), model(vectors[items], features))
+        torch.testing.assert_close(torch.stack(users, 1), model(taken[items], features))
 
 
 def test_the_churn_head_is_that_of_the_first_member_that_has_one() -> None:

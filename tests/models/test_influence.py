@@ -86,11 +86,11 @@ def make_model(encoder: str, **options: Any) -> Recommender:
 @torch.no_grad()
 def score_all(model: Recommender, data: Sequences, user: str = "anna") -> np.ndarray:
     """Return the scores [I] after all events of a user, as plainly as can be."""
-    vectors, bias = model.items()
+    vectors, bias, taken = model.items()
     one = slice(*data.start[(u := data.user.index(user)) : u + 2].tolist())
     features = torch.from_numpy(data.features[one])
     item = torch.from_numpy(data.item[one].astype(np.int64))
-    query = model(vectors[item][None], features[None, :, data.column(model.config.step_features)])[0, -1]
+    query = model(taken[item][None], features[None, :, data.column(model.config.step_features)])[0, -1]
     if model.offset is not None:
         query = query + model.context(features[-1:, data.column(model.config.context_features)])[0]
     scores = vectors[:-1] @ query + bias
@@ -130,7 +130,7 @@ def test_it_equals_folding_the_rest_anew(
     [
         {"similarity": "cosine", "rerank_hidden": 8},
         {"similarity": "euclid", "gap_buckets": 4, "context_features": ()},
-        {"memory_half_lives": (), "step_features": ()},
+        {"memory_half_lives": (), "step_features": (), "untied": True, "entrance": "norm"},
     ],
     ids=["cosine-reranked", "euclid", "bare"],
 )

@@ -99,7 +99,7 @@ def test_a_late_item_is_what_a_known_one_is_without_its_own(features: ItemFeatur
     items.describe(*described)
     with torch.no_grad():
         items.own.weight.zero_()
-        rows, bias = items()
+        rows, bias, _ = items()
         late, late_bias = items.late(*map(torch.from_numpy, described))
     torch.testing.assert_close(rows[:-1], late)
     torch.testing.assert_close(bias, late_bias[:, 0])
@@ -119,6 +119,31 @@ def test_own_embeddings_are_dropped_in_training_only(features: ItemFeatures) -> 
     assert 0 < dropped.sum() < 12
     torch.testing.assert_close(trained[~dropped], served[~dropped])
     assert not (served == late).all(1).any()
+
+
+def test_an_item_goes_in_by_vectors_of_its_own_that_begin_as_those_that_are_scored() -> None:
+    items = Items(12, 8, similarity=Similarity("cosine"), untied=True)
+    with torch.no_grad():
+        assert torch.equal(items().taken, items().scored)
+        items.apart[3] = 2.0  # type: ignore[index]
+        found = items()
+    assert torch.equal((found.taken != found.scored).any(1), torch.arange(13) == 3)
+    torch.testing.assert_close(found.taken[3], found.scored[3] + 2.0)
+
+
+def test_an_item_that_must_do_with_its_attributes_goes_in_by_them_too(features: ItemFeatures) -> None:
+    torch.manual_seed(0)
+    items = Items(12, 8, features, id_dropout=0.5, untied=True).train()
+    items.describe(*features.encode(CATALOGUE))
+    with torch.no_grad():
+        torch.nn.init.ones_(items.apart)  # type: ignore[arg-type]
+        torch.nn.init.ones_(items.own.weight)
+        late = items.late(items.codes, items.floats)[0]  # type: ignore[arg-type]
+        found = items()
+    dropped = (found.scored[:-1] == late).all(1)
+    assert 0 < dropped.sum() < 12
+    assert torch.equal((found.taken == found.scored).all(1)[:-1], dropped)
+    assert (found.taken[-1] == 2.0).all()
 
 
 def test_an_encoder_learns_what_an_attribute_is_worth(features: ItemFeatures) -> None:

@@ -18,7 +18,7 @@ from export.random_bundle import SMALL, random_bundle, random_model
 from models.encoders import ENCODERS
 from models.encoders.lru import multiply
 from models.encoders.transformer import Transformer
-from models.encoders.window import TimeBias, ages, grow_older, hats
+from models.encoders.window import Blocks, TimeBias, ages, grow_older, hats
 from models.recommender import RecommenderConfig
 
 KINDS = ["view", "buy"]
@@ -38,8 +38,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "memory_half_lives": (),
     },  # plain sequences of items
     "lru": {"gap_buckets": 4, "context_features": ()},
-    "cnn": {"precision": "int8", "context_features": ()},
-    "transformer": {"hazard_bins_ms": (7 * DAYS_MS, 30 * DAYS_MS), "context_features": ()},
+    "cnn": {"precision": "int8", "context_features": (), "untied": True},
+    "transformer": {
+        "hazard_bins_ms": (7 * DAYS_MS, 30 * DAYS_MS),
+        "context_features": (),
+        "untied": True,
+        "entrance": "norm",
+    },
     "hstu": {"similarity": "cosine", "rerank_hidden": 8, "attributes": ATTRIBUTES, "context_features": ()},
 }
 
@@ -142,8 +147,24 @@ def test_ages_tell_seconds_after_centuries() -> None:
     ring = torch.zeros(1, 4)
     for t in range(gap_log.shape[1]):
         ring = grow_older(ring, gap_log[:, t])
-    assert ages(gap_log)[0, -1, -2].item() == pytest.approx(5.0, rel=1e-5)
-    torch.testing.assert_close(ages(gap_log)[0, -1, -4:], ring[0], rtol=1e-5, atol=0)
+    age = ages(gap_log, Blocks(gap_log.shape[1], 4))[0, -1]  # [C, K] of the last block
+    last = (gap_log.shape[1] - 1) % len(age)
+    assert age[last, last + 2].item() == pytest.approx(5.0, rel=1e-5)
+    torch.testing.assert_close(age[last, last : last + 4], ring[0], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 5, 8, 9, 23])
+def test_blocks_look_at_the_window_before_each_event(steps: int) -> None:
+    blocks = Blocks(steps, 4)
+    number = 1.0 + torch.arange(float(steps))[None, :, None]
+    own, seen = blocks.own(number)[0, ..., 0], blocks.seen(number)[0, ..., 0]  # [N, C], [N, K]
+    assert torch.equal(blocks.join(blocks.own(number)), number)
+    for block, row in np.ndindex(own.shape):
+        if event := int(own[block, row]):
+            looked_at = seen[block][blocks.allowed[block, row]].tolist()
+            assert looked_at == list(range(max(1, event - 3), event + 1))
+            places = blocks.place[row][blocks.allowed[block, row]].tolist()
+            assert places == [3 - (event - int(other)) for other in looked_at]
 
 
 def test_time_buckets_do_not_jump() -> None:
