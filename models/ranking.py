@@ -139,13 +139,27 @@ class Blend:
         return logs
 
 
+class _Remembered:
+    """A scorer that is asked again and again about the same users, and asks only once."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._said: dict[tuple[int, int], Scores] = {}
+
+    def scores(self, known: Sequences, users: Ints) -> Scores:
+        batch = int(users[0]), len(users)
+        if batch not in self._said:
+            self._said[batch] = self._scorer.scores(known, users)
+        return self._said[batch]
+
+
 def choose_weight(
     first: Scorer, second: Scorer, asked: Asked, *, unseen: bool, weights: Sequence[float]
 ) -> tuple[float, dict[float, float]]:
     """Return the weight of `second` beside `first` with the best NDCG@10 on those asked, and all NDCGs."""
-    found = {}
+    found, parts = {}, [_Remembered(first), _Remembered(second)]
     for weight in weights:
-        ranked = rank(Blend([first, second], [1.0 - weight, weight]), asked, unseen=unseen)
+        ranked = rank(Blend(parts, [1.0 - weight, weight]), asked, unseen=unseen)
         found[weight] = float(metrics.ndcg(ranked.chosen).mean())
     return max(found, key=lambda weight: found[weight]), found
 

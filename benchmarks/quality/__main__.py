@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=1, help="of leave-one-out: join so many seeds")
     parser.add_argument("--resume", action="store_true", help="of ml1m: go on where a killed call was")
     given = parser.parse_args()
+    if given.members < 1:
+        parser.error(f"--members {given.members}: an ensemble has 1 or more")
     words = [word for word in sys.argv[1:] if word != "--resume"]
     tried = bool(given.set) or given.members != 1  # not the table's own settings: printed, not kept
     command = "python -m benchmarks.quality " + " ".join(words)
