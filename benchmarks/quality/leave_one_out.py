@@ -9,6 +9,7 @@ published figures have it; the other figure stands beside it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,7 @@ class Data(NamedTuple):
     recipe: Path = RECIPE
     settings: tuple[str, ...] = ()  # of the recipe, chosen by the second last items
     members: int = 1  # of the ensemble: the same recipe with as many seeds
+    beside: tuple[tuple[str, ...], ...] = ()  # and other encoders: settings of each, chosen likewise
 
 
 class Trial(NamedTuple):
@@ -125,9 +127,16 @@ def retrain(
     return model, fit(model, data, recipe, tell, checkpoint=checkpoint)
 
 
-def load_recipe(data: Data, settings: list[str]) -> Recipe:
+def load_recipe(data: Data, settings: Sequence[str], own: Sequence[str] = ()) -> Recipe:
+    """own: what an encoder has for itself."""
     words = ['attributes=["*"]'] if data.words else []
-    return read_recipe(data.recipe, [*words, *data.settings, *settings])
+    return read_recipe(data.recipe, [*words, *data.settings, *own, *settings])
+
+
+def name_ensemble(recipes: Sequence[Recipe]) -> str:
+    """Return the encoders' names, with how many there are of each."""
+    counts = Counter(recipe.encoder for recipe in recipes)
+    return " + ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())
 
 
 class Comparison:
@@ -138,6 +147,8 @@ class Comparison:
         self.data, self.items = data, len(data.sequences.item_ids)
         self.trial = make_trial(data.sequences, recipe.seed)
         self.recipe = fit_size(recipe, self.trial.train)
+        others = [fit_size(load_recipe(data, settings, own), self.trial.train) for own in data.beside]
+        self.recipes = [*with_seeds(self.recipe, data.members), *others]
         self.sold = np.bincount(self.trial.train.item, minlength=self.items)
         self.rows = [Row(name, "published", dict(figures)) for name, figures in data.published.items()]
         self.notes: list[str] = []
@@ -168,12 +179,13 @@ class Comparison:
 
         weight: of the neighbours in the blend; None: it is chosen. Returns it.
         """
-        encoder, length_max = self.recipe.encoder, self.recipe.length_max
+        length_max = self.recipe.length_max
         beside = self.add(f"co-occurrence{retrained}", "baseline", near)
-        self.add(f"{encoder}{retrained}", "ours", ModelScorer(trained[0].model, length_max))
-        scorer, name = ModelScorer(join(trained), length_max), encoder
+        for n in [0, *range(self.data.members, len(trained))]:
+            alone = ModelScorer(trained[n].model, length_max)
+            self.add(f"{self.recipes[n].encoder}{retrained}", "ours", alone)
+        scorer, name = ModelScorer(join(trained), length_max), name_ensemble(self.recipes)
         if len(trained) > 1:
-            name = f"{len(trained)} {encoder}"
             self.add(f"{name}{retrained}", "ours", scorer)
         if weight is None:
             asked, unseen = self.trial.choose, self.trial.unseen
@@ -194,9 +206,8 @@ def compare(data: Data, settings: list[str], command: str, *, factors: bool = Tr
     watch = Stopwatch()
     torch.set_num_threads(1)
     table = Comparison(data, settings)
-    trial, recipe, item_ids = table.trial, table.recipe, data.sequences.item_ids
+    trial, recipes, item_ids = table.trial, table.recipes, data.sequences.item_ids
     how = table.add_baselines(factors=factors)
-    recipes = with_seeds(recipe, data.members)
     trained = train_all(partial(train, trial, data.words, item_ids), recipes)
     table.notes += [
         f"{one.encoder}, seed {one.seed}: {done.minutes:.1f} CPU minutes of training, epoch {done.epochs} was"
@@ -216,17 +227,23 @@ def compare(data: Data, settings: list[str], command: str, *, factors: bool = Tr
         f"The blend's weight, chosen on the second last items: {weight:.1f}.",
         "`retrained`: the same settings, learnt from all but each user's last item.",
     ]
-    if data.members > 1:
-        table.notes.append(
-            f"`{data.members} {recipe.encoder}`: one model, their scores added, as `join` makes it."
-        )
+    if len(recipes) > 1:
+        table.notes.append(f"`{name_ensemble(recipes)}`: one model, their scores added, as `join` makes it.")
     protocol = (
         f"Leave-one-out, {trial.test.known.users:,} users, all {table.items:,} items ranked, "
         + ("items that a user had taken out" if trial.unseen else "nothing taken out")
         + "; `NDCG@10 all items` with nothing taken out."
     )
     return Result(
-        data.name, data.title, protocol, COLUMNS, table.rows, command, recipe.seed, watch.minutes, table.notes
+        data.name,
+        data.title,
+        protocol,
+        COLUMNS,
+        table.rows,
+        command,
+        table.recipe.seed,
+        watch.minutes,
+        table.notes,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.quality import journey, leave_one_out, lifetimes, members, ratings
+from benchmarks.quality import journey, leave_one_out, lifetimes, members, ml1m, ratings
 from models.sequences import from_lists
 
 
@@ -110,6 +110,25 @@ def test_a_comparison_runs_from_sequences_to_rows() -> None:
     assert float(found["gru"]) > 2 * float(found["popularity"])
     assert float(found["gru + co-occurrence"]) > 0.8
     assert float(found["gru + co-occurrence, retrained"]) > 0.8
+
+
+def test_encoders_of_other_kinds_join_beside_the_seeds() -> None:
+    data = ring()._replace(beside=(('encoder="transformer"', "encoder_config={width=8, heads=1}"),))
+    settings = ["embedding_size=8", "dropout=0.0"]
+    table = leave_one_out.Comparison(data._replace(members=2), settings)
+    assert leave_one_out.name_ensemble(table.recipes) == "2 gru + transformer"
+    assert [recipe.seed for recipe in table.recipes] == [0, 1, 0]
+    result = leave_one_out.compare(data, settings, "command", factors=False)
+    names = [row.name for row in result.rows]
+    plain = ["co-occurrence", "gru", "transformer", "gru + transformer", "gru + transformer + co-occurrence"]
+    assert names[1:] == [name + retrained for retrained in ("", ", retrained") for name in plain]
+
+
+def test_the_usual_order_of_two_items_is_told_from_chance() -> None:
+    lists = [["a", "b"] if n < 30 else ["b", "a"] for n in range(40)] + [["c", "d"]] * 19
+    usual, chance = ml1m.share_in_order(from_lists([str(n) for n in range(59)], lists))
+    assert usual == 0.75
+    assert 0.5 <= chance < 0.65
 
 
 def test_members_of_an_ensemble_train_in_processes_of_their_own() -> None:
