@@ -17,6 +17,15 @@ RECBOLE: Final = "recbole==1.2.1"
 LIFETIMES: Final = "Lifetimes==0.11.3"
 
 
+#: Attention beside the GRU, chosen by the second last items of LastFM.
+ATTENTION: Final = (
+    'encoder="transformer"',
+    "encoder_config={width=64, layers=1, heads=2, window=50, dropout=0.3}",
+    'entrance="norm"',
+    "untied=true",
+)
+
+
 def figures(hit: float, gain: float) -> dict[str, float]:
     return {"HR@10": hit, "NDCG@10": gain}
 
@@ -72,7 +81,8 @@ def load(name: str, folder: Path, file: Path | None = None, attributes: Path | N
         # Few events: more is drawn back to what the attributes say.
         settings = ("weight_decay=8.0",) if name == "lastfm" else ()
         published = {"beauty": BEAUTY, "lastfm": LASTFM}[name]
-        return Data(name, stem, sequences, words, published, settings=settings)
+        beside = (ATTENTION,) if name == "lastfm" else ()
+        return Data(name, stem, sequences, words, published, settings=settings, beside=beside)
     if name == "ml100k":
         sequences = read_atomic(read_from_wheel(wheel(RECBOLE), ML100K_TABLE))
         return Data(name, "MovieLens 100k", sequences, {}, ML100K, LONG)
