@@ -18,17 +18,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from models.encoders.stack import Stack
-from models.encoders.window import (
-    Blocks,
-    PlaceBias,
-    TimeBias,
-    ages,
-    grow_older,
-    join_heads,
-    push,
-    split_heads,
-)
+from models.encoders.window import Blocks, PlaceBias, TimeBias, WindowStack, grow_older, push
 
 
 @dataclass(frozen=True)
@@ -47,16 +37,10 @@ class HSTUConfig:
             raise ValueError("one time bucket tells nothing: take 2 or more, or 0 for places only")
 
 
-class HSTU(Stack):
+class HSTU(WindowStack):
     def __init__(self, config: HSTUConfig, input_size: int) -> None:
-        self.window, self.timed = config.window, config.time_buckets > 0
         layers = [Layer(config) for _ in range(config.layers)]
-        shared = config.window if self.timed else 0
-        super().__init__(input_size, config.width, layers, shared=shared, dropout=config.dropout)
-
-    def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
-        blocks = Blocks(x.shape[1], self.window)
-        return self.through(x, blocks, ages(gap_log, blocks) if self.timed else None)
+        super().__init__(config, input_size, layers)
 
     def step(self, state: Tensor, x: Tensor, gap_log: Tensor) -> Tensor:
         rings, age = self.split(state)
@@ -80,13 +64,13 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, blocks: Blocks, age: Tensor | None) -> Tensor:
         key, value, query, gate = silu(self.ask(self.norm(x))).chunk(4, 2)
-        query = split_heads(blocks.own(query), self.heads)  # [B, N, heads, C, size]
-        key, value = (split_heads(blocks.seen(part), self.heads) for part in (key, value))
+        query = blocks.own(query, self.heads)  # [B, N, heads, C, size]
+        key, value = (blocks.seen(part, self.heads) for part in (key, value))
         score = query @ key.transpose(3, 4) + self.place_bias(blocks.place)  # [B, N, heads, C, K]
         if self.time_bias is not None:
             score = score + self.time_bias(age).transpose(2, 3)
         weight = silu(score).masked_fill(~blocks.allowed[:, None], 0.0) / self.window
-        return self._leave(x, blocks.join(join_heads(weight @ value)), gate)
+        return self._leave(x, blocks.join(weight @ value), gate)
 
     def step(self, x: Tensor, ring: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         asked = silu(self.ask(self.norm(x))).view(-1, 4, self.heads, self.size)

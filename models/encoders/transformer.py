@@ -15,17 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.encoders.stack import Stack
-from models.encoders.window import (
-    Blocks,
-    PlaceBias,
-    TimeBias,
-    ages,
-    grow_older,
-    join_heads,
-    push,
-    split_heads,
-)
+from models.encoders.window import Blocks, PlaceBias, TimeBias, WindowStack, grow_older, push
 
 
 @dataclass(frozen=True)
@@ -42,16 +32,10 @@ class TransformerConfig:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
 
 
-class Transformer(Stack):
+class Transformer(WindowStack):
     def __init__(self, config: TransformerConfig, input_size: int) -> None:
-        self.window, self.timed = config.window, config.time_buckets > 0
         layers = [Layer(config) for _ in range(config.layers)]
-        shared = 1 + (config.window if self.timed else 0)
-        super().__init__(input_size, config.width, layers, shared=shared, dropout=config.dropout)
-
-    def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
-        blocks = Blocks(x.shape[1], self.window)
-        return self.through(x, blocks, ages(gap_log, blocks) if self.timed else None)
+        super().__init__(config, input_size, layers, beside=1)
 
     def step(self, state: Tensor, x: Tensor, gap_log: Tensor) -> Tensor:
         rings, shared = self.split(state)
@@ -82,13 +66,13 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, blocks: Blocks, age: Tensor | None) -> Tensor:
         query, key, value = self.ask(self.norm(x)).chunk(3, 2)
-        query = split_heads(blocks.own(query * self.size**-0.5), self.heads)  # [B, N, heads, C, size]
-        key, value = (split_heads(blocks.seen(part), self.heads) for part in (key, value))
+        query = blocks.own(query * self.size**-0.5, self.heads)  # [B, N, heads, C, size]
+        key, value = (blocks.seen(part, self.heads) for part in (key, value))
         score = query @ key.transpose(3, 4) + self.place_bias(blocks.place)  # [B, N, heads, C, K]
         if self.time_bias is not None:
             score = score + self.time_bias(age).transpose(2, 3)
         weight = score.masked_fill(~blocks.allowed[:, None], -torch.inf).softmax(-1)
-        return self._leave(x, blocks.join(join_heads(self.dropout(weight) @ value)))
+        return self._leave(x, blocks.join(self.dropout(weight) @ value))
 
     def step(self, x: Tensor, ring: Tensor, allowed: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         asked = self.ask(self.norm(x)).view(-1, 3, self.heads, self.size)

@@ -12,8 +12,13 @@ time and memory grow with T · W and not with T² (as Longformer has it: Beltagy
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
+
+from models.encoders.stack import Stack
 
 #: ln(1 + seconds) of 800 years: no gap is longer, and a second less than it is still a number.
 GAP_LOG_MAX = 24.0
@@ -31,6 +36,19 @@ def seconds(gap_log: Tensor) -> Tensor:
     return torch.expm1(gap_log.clamp(0.0, GAP_LOG_MAX))
 
 
+class WindowConfig(Protocol):
+    """What encoders with a window are told."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def time_buckets(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+
+
 class Blocks:
     """T events in N blocks of C, which look at K events each: C of their own, and those before them."""
 
@@ -46,17 +64,17 @@ class Blocks:
         #: Which of them an event may look at, bool [N, C, K]: not what is too old, to come, or before all.
         self.allowed = inside & there[:, None]
 
-    def own(self, x: Tensor) -> Tensor:
-        """Return each block's own events: [B, T, F] → [B, N, C, F]."""
-        return self._cut(x, 0)
+    def own(self, x: Tensor, heads: int = 1) -> Tensor:
+        """Return each block's own events: [B, T, F] → [B, N, heads, C, F / heads]."""
+        return _split_heads(self._cut(x, 0), heads)
 
-    def seen(self, x: Tensor) -> Tensor:
-        """Return the events that each block looks at: [B, T, F] → [B, N, K, F]."""
-        return self._cut(x, self._before)
+    def seen(self, x: Tensor, heads: int = 1) -> Tensor:
+        """Return the events that each block looks at: [B, T, F] → [B, N, heads, K, F / heads]."""
+        return _split_heads(self._cut(x, self._before), heads)
 
     def join(self, x: Tensor) -> Tensor:
-        """Return the blocks as one sequence again: [B, N, C, F] → [B, T, F]."""
-        return x.flatten(1, 2)[:, : self.steps]
+        """Return the blocks as one sequence again: [B, N, heads, C, F / heads] → [B, T, F]."""
+        return x.transpose(2, 3).flatten(3).flatten(1, 2)[:, : self.steps]
 
     def _cut(self, x: Tensor, before: int) -> Tensor:
         if self.count == 1:
@@ -71,8 +89,8 @@ def ages(gap_log: Tensor, blocks: Blocks) -> Tensor:
     0 for the future. In float64 within: years less years must still tell seconds, as the ring does.
     """
     time = seconds(gap_log).double().cumsum(1)[..., None]
-    age = blocks.own(time) - blocks.seen(time).transpose(2, 3)
-    return age.clamp(min=0.0).float()
+    age = blocks.own(time) - blocks.seen(time).transpose(3, 4)  # [B, N, 1, C, K]
+    return age[:, :, 0].clamp(min=0.0).float()
 
 
 def grow_older(ring: Tensor, gap_log: Tensor) -> Tensor:
@@ -80,14 +98,25 @@ def grow_older(ring: Tensor, gap_log: Tensor) -> Tensor:
     return torch.cat([ring[:, 1:] + seconds(gap_log)[:, None], torch.zeros_like(ring[:, :1])], 1)
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B, N, K, width] → [B, N, heads, K, width / heads]."""
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    """[B, N, K, F] → [B, N, heads, K, F / heads]."""
     return x.reshape(*x.shape[:3], heads, -1).transpose(2, 3)
 
 
-def join_heads(x: Tensor) -> Tensor:
-    """[B, N, heads, C, width / heads] → [B, N, C, width]."""
-    return x.transpose(2, 3).flatten(3)
+class WindowStack(Stack):
+    """Layers with `forward(x, blocks, age)`; with `time_buckets` they share a ring of ages."""
+
+    def __init__(
+        self, config: WindowConfig, input_size: int, layers: Iterable[nn.Module], *, beside: int = 0
+    ) -> None:
+        """beside: floats that the layers share before the ages."""
+        self.window, self.timed = config.window, config.time_buckets > 0
+        shared = beside + (config.window if self.timed else 0)
+        super().__init__(input_size, config.width, layers, shared=shared, dropout=config.dropout)
+
+    def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
+        blocks = Blocks(x.shape[1], self.window)
+        return self.through(x, blocks, ages(gap_log, blocks) if self.timed else None)
 
 
 class PlaceBias(nn.Module):

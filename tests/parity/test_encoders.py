@@ -157,7 +157,7 @@ def test_ages_tell_seconds_after_centuries() -> None:
 def test_blocks_look_at_the_window_before_each_event(steps: int) -> None:
     blocks = Blocks(steps, 4)
     number = 1.0 + torch.arange(float(steps))[None, :, None]
-    own, seen = blocks.own(number)[0, ..., 0], blocks.seen(number)[0, ..., 0]  # [N, C], [N, K]
+    own, seen = (part(number)[0, :, 0, :, 0] for part in (blocks.own, blocks.seen))  # [N, C], [N, K]
     assert torch.equal(blocks.join(blocks.own(number)), number)
     for block, row in np.ndindex(own.shape):
         if event := int(own[block, row]):
