@@ -37,14 +37,15 @@ def export_run(
     """
     model = run.model
     with torch.no_grad():
-        rows, bias, taken = (part.numpy() for part in model.items())
+        table = model.items()
+    rows, bias, taken = (part.numpy() for part in table)
     oov = np.zeros((OOV_ROWS + 1, taken.shape[1]), np.float32)
     oov[-1] = taken[-1]
     contents = Contents(
         model=model,
         item_ids=run.item_ids,
         items=rows[:-1],
-        step_items=None if np.array_equal(taken, rows) else taken[:-1],
+        step_items=None if table.tied else taken[:-1],
         item_bias=bias,
         item_prior=log_share(np.array(run.sold, np.float32)),
         oov=oov,

@@ -78,12 +78,13 @@ def proved_bundle(
     if features:
         model.items.describe(*features.encode(attributes))
     with torch.no_grad():
-        table, bias, taken = (part.numpy() for part in model.items())
+        rows = model.items()
+    table, bias, taken = (part.numpy() for part in rows)
     contents = Contents(
         model=model,
         item_ids=item_ids,
         items=expand("items", compress("items", table[:-1], precision)),
-        step_items=None if np.array_equal(taken, table) else taken[:-1],
+        step_items=None if rows.tied else taken[:-1],
         item_bias=bias,
         item_prior=np.log(random.dirichlet(np.ones(len(item_ids)))).clip(-20.0).astype(np.float32),
         oov=random.standard_normal((OOV_ROWS + 1, embedding_size)).astype(np.float32),

@@ -162,7 +162,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     embedding_size: Annotated[int, _says("Of items and users.", ge=1)] = 64
     similarity: Annotated[Literal["dot", "cosine", "euclid"], _says("Of a user and an item.")] = "dot"
     untied: Annotated[
-        bool, _says("Items go in by vectors of their own, not by those that are scored: where order counts.")
+        bool, _says("Input embeddings of their own, not those that are scored: where order counts.")
     ] = False
     entrance: Annotated[
         Literal["relu", "norm"],

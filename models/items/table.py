@@ -28,9 +28,14 @@ from stream.item_features import Codes, Floats, ItemFeatures
 class ItemRows(NamedTuple):
     """All items and, last, none; scores are q · row + bias."""
 
-    scored: Tensor  # [I + 1, D]
+    scored: Tensor  # [I + 1, D] output embeddings
     bias: Tensor  # [I], of none there is no bias
-    taken: Tensor  # [I + 1, D] what a step takes in
+    taken: Tensor  # [I + 1, D] input embeddings: what a step takes in
+
+    @property
+    def tied(self) -> bool:
+        """Whether all go in by the rows that they are scored by."""
+        return self.taken is self.scored or torch.equal(self.taken, self.scored)
 
 
 class Items(nn.Module):
@@ -93,6 +98,5 @@ class Items(nn.Module):
         if self.codes is None:
             raise ValueError("the items' attributes were not handed in: call describe")
         vectors, bias = self.encoder(self.codes, self.floats)
-        return nn.functional.pad(vectors, (0, 0, 0, 1)) + kept(self.own.weight), bias[:, 0] + kept(
-            self.own_bias
-        )
+        vectors = nn.functional.pad(vectors, (0, 0, 0, 1))
+        return vectors + kept(self.own.weight), bias[:, 0] + kept(self.own_bias)

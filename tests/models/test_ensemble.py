@@ -164,7 +164,7 @@ UNTIL = "2023-12-20T00:00:00Z"
 OTHER = (
     'encoder="transformer"', "encoder_config={width=16,layers=1,window=8}",
     'step_features=["kind=buy","gap_log"]', 'context_features=["hour_sin"]', "embedding_size=12",
-    'hazard={bins=["4d","12d"],horizon="6d"}',
+    'hazard={bins=["4d","12d"],horizon="6d"}', "untied=true", 'entrance="norm"',
 )  # fmt: skip
 
 
@@ -247,6 +247,8 @@ def test_its_bundle_is_proved_and_serves_its_scores(place: Place) -> None:
     assert bundle.manifest.encoder["kind"] == "gru+transformer"
     assert bundle.manifest.embedding_size == 28
     assert bundle.manifest.hazard is not None
+    apart = (bundle.step_items != bundle.items).any(0)
+    assert (apart == ([False] * 16 + [True] * 12)).all()  # the second member's items go in by their own
     replayed = place.folder / "out"
     replay(str(place.folder / "clicks.jsonl"), replayed, load_config(place.folder / "ebbtide.toml"), out)
     lists = [json.loads(line) for line in (replayed / "recommendations.jsonl").read_text().splitlines()]

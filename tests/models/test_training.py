@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 import torch
 
+from export.random_bundle import random_model
+from models import evaluate
+from models.batches import pad, whole
 from models.checkpoint import Epoch
 from models.dataset import Sequences
 from models.judge import gains_of, judge, read_silences, read_values, walk
 from models.objective import Objective, learnt_items
+from models.ranking import ModelScorer
 from models.recipe import Recipe
 from models.recommender import Recommender
 from models.run import describe
-from models.train import count_epochs, count_sales, fit, log_share, make_model, make_optimizer
-from models.validate import hold_out
+from models.train import count_epochs, count_sales, fit, log_share, make_config, make_model, make_optimizer
+from models.validate import end_of, hold_out
 from stream.errors import UsageError
 from tests.models.clicks import fold_clicks
 
@@ -77,6 +81,33 @@ def test_it_learns_which_item_comes_next(data: Sequences, keys: dict[str, Any]) 
     model, held, history = train(data, recipe(**HELD, **keys))
     assert history[-1].loss < history[0].loss
     assert judge(model, held, ndcg=True)["ndcg"] > 0.75  # at random it is 0.39
+
+
+@torch.no_grad()
+def test_whoever_reads_a_model_lets_items_go_in_by_their_input_embeddings(data: Sequences) -> None:
+    config = make_config(data, recipe(untied=True), None)
+    model, users = random_model(config), np.arange(20)
+    model.items.own_bias.zero_()  # so that lists follow from what went in
+    rows, last = model.items(), []
+    for one in users:
+        state = torch.zeros(1, model.state_size)
+        item, features = pad(data, users[one : one + 1], config.step_features)
+        for t in range(item.shape[1]):
+            state = model.step(state, rows.taken[item[:, t]], features[:, t])
+        last.append(model.read(state)[0])
+    user = torch.stack(last)
+    scores = user @ rows.scored[:-1].T
+    assert not rows.tied
+    said = ModelScorer(model).scores(data, users)
+    np.testing.assert_allclose(said, scores.log_softmax(1).numpy(), atol=1e-4)
+    wanted = np.ones(len(data.item), np.bool_)
+    asked = Objective(data, recipe(untied=True), learnt_items(data, 1), wanted, end_of(data))
+    seen = asked.look(model, whole(data, users), data.item)
+    ends = data.start[users + 1] - 1
+    at = seen.batch.at(ends, users)
+    torch.testing.assert_close(seen.user[at], user, atol=1e-4, rtol=0)
+    best = evaluate._best(model, data, users, data.per_event(np.arange(data.users)), ends, 0)
+    assert best == scores.topk(10, 1).indices.tolist()
 
 
 def test_context_moves_the_query(data: Sequences) -> None:
