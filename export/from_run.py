@@ -38,7 +38,7 @@ def export_run(
     model = run.model
     with torch.no_grad():
         table = model.items()
-    rows, bias, taken = (part.numpy() for part in table)
+        rows, bias, taken = (part.numpy() for part in table)
     oov = np.zeros((OOV_ROWS + 1, taken.shape[1]), np.float32)
     oov[-1] = taken[-1]
     contents = Contents(

@@ -12,6 +12,7 @@ import torch
 from export.parity import Parity, prove
 from export.write import Contents, Precision, compress, expand, write_bundle
 from models.items.fit import fit_features
+from models.items.table import ItemRows
 from models.recommender import Recommender, RecommenderConfig
 from stream.bundle import Bundle
 
@@ -77,15 +78,13 @@ def proved_bundle(
     model = random_model(config, seed)
     if features:
         model.items.describe(*features.encode(attributes))
-    with torch.no_grad():
-        rows = model.items()
-    table, bias, taken = (part.numpy() for part in rows)
+    rows = ItemRows(*(part.detach() for part in model.items()))
     contents = Contents(
         model=model,
         item_ids=item_ids,
-        items=expand("items", compress("items", table[:-1], precision)),
-        step_items=None if rows.tied else taken[:-1],
-        item_bias=bias,
+        items=expand("items", compress("items", rows.scored[:-1].numpy(), precision)),
+        step_items=None if rows.tied else rows.taken[:-1].numpy(),
+        item_bias=rows.bias.numpy(),
         item_prior=np.log(random.dirichlet(np.ones(len(item_ids)))).clip(-20.0).astype(np.float32),
         oov=random.standard_normal((OOV_ROWS + 1, embedding_size)).astype(np.float32),
         kinds=kinds,

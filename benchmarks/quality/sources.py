@@ -30,7 +30,7 @@ def figures(hit: float, gain: float) -> dict[str, float]:
     return {"HR@10": hit, "NDCG@10": gain}
 
 
-#: From S3-Rec (Zhou et al., 2020) and works that use its data; the last row of each is of a trial without a paper.
+#: From S3-Rec (Zhou et al., 2020) and works that use its data; the last row is of a trial without a paper.
 BEAUTY: Final = {
     "Caser": figures(0.0347, 0.0176),
     "GRU4Rec": figures(0.0283, 0.0137),
