@@ -16,8 +16,11 @@ help:  ## list the targets
 demo: .venv/.serve  ## run a year of real events through the engine and watch; ARGS="--speed 2" slows it down
 	@$(BIN)/ebbtide demo $(ARGS)
 
+# A process for each processor, at most four; tests/conftest.py says which tests share one. ARGS="-n 0": in this one.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+
 test: lint  ## run linters, types and tests; ARGS="-k windows" picks tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 oracle: .venv/.dev  ## hold the engine to the naive oracle at full size (half an hour)
 	@EBBTIDE_FULL=1 $(BIN)/python -m pytest tests/core $(ARGS)

@@ -2,6 +2,7 @@
 
     crop         a stretch of half the length or more
     length       a chance length, its end a chance event (stochastic length)
+    stretches    all of a long history, in stretches that begin and end elsewhere each epoch
     mask         an item is hidden: the step sees "no item"
     substitute   an item gives way to one that stood next to it somewhere (as in CoSeRec, Liu et al., 2021)
     reorder      the items of a stretch in an order of chance (with crop and mask: CL4SRec, Xie et al., 2022)
@@ -14,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.batches import Batch, whole
+from models.batches import Batch
 from models.dataset import Sequences
 from models.recipe import Augment
 
@@ -33,11 +34,31 @@ def vary_items(data: Sequences, items: Items, augment: Augment, chance: np.rando
     return items
 
 
-def cut(
-    data: Sequences, users: Ints, augment: Augment, length_max: int, chance: np.random.Generator
-) -> Batch:
-    """Return the stretches of the sequences `users` that one epoch sees."""
-    batch = whole(data, users)
+def count_stretches(length: Ints, length_max: int) -> Ints:
+    """Return in how many stretches of `length_max` events at most `into_stretches` cuts each history."""
+    return np.where(length > length_max, -(-length // length_max) + 1, 1)
+
+
+def into_stretches(histories: Batch, length_max: int, chance: np.random.Generator) -> Batch:
+    """Cut each history that is longer than `length_max` so that every event stands in one stretch.
+
+    Those between the ends are of one length; where the first ends is left to chance, so that no event always
+    stands at a stretch's start, where little is known of the user.
+    """
+    length = histories.stop - histories.start
+    count = count_stretches(length, length_max)
+    row = np.repeat(np.arange(len(length)), count)  # [R]
+    number = np.arange(len(row)) - (np.cumsum(count) - count)[row]
+    size = (length / np.maximum(count - 1, 1))[row]
+    first = chance.uniform(1.0, np.maximum(length / np.maximum(count - 1, 1), 1.0))[row]
+    start = histories.start[row] + np.where(number > 0, first + (number - 1) * size, 0.0).astype(np.int64)
+    last = number == count[row] - 1
+    stop = np.where(last, histories.stop[row], np.roll(start, -1))
+    return Batch(histories.users[row], start, stop)
+
+
+def cut(batch: Batch, augment: Augment, length_max: int, chance: np.random.Generator) -> Batch:
+    """Return the stretches of the rows that one epoch sees."""
     length = batch.stop - batch.start
     longest = np.minimum(length, length_max) if length_max else length
     if augment.length_min:
@@ -45,12 +66,12 @@ def cut(
         kept = chance.integers(least, longest + 1)
     else:
         kept = longest
-    cropped = chance.random(len(users)) < augment.crop
+    cropped = chance.random(len(length)) < augment.crop
     kept = np.where(cropped, chance.integers((kept + 1) // 2, kept + 1), kept)
     moved = cropped | (augment.length_min > 0)
     # A stretch that is not left to chance is the latest: it is what serving knows.
     stop = np.where(moved, batch.start + chance.integers(kept, length + 1), batch.stop)
-    return Batch(users, stop - kept, stop)
+    return Batch(batch.users, stop - kept, stop)
 
 
 def reorder(data: Sequences, items: Items, share: float, chance: np.random.Generator) -> Items:

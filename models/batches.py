@@ -29,6 +29,9 @@ class Batch(NamedTuple):
     start: Ints  # [B]
     stop: Ints  # [B]
 
+    def take(self, rows: Ints) -> Batch:
+        return Batch(self.users[rows], self.start[rows], self.stop[rows])
+
     def at(self, event: Ints, row: Ints) -> tuple[Tensor, Tensor]:
         """Return row and step, i64 [P] each, of events that stand in the rows `row`."""
         return torch.from_numpy(row), torch.from_numpy(event - self.start[row])
@@ -40,22 +43,21 @@ def whole(data: Sequences, users: Ints, length_max: int = 0) -> Batch:
     return Batch(users, np.maximum(start, stop - length_max) if length_max else start, stop)
 
 
-def cut_batches(data: Sequences, users: Ints, size: int, chance: np.random.Generator) -> list[Ints]:
-    """Return the sequences in batches of `size` at most, of like length, in an order of chance."""
-    users = chance.permutation(users)
-    length = data.start[users + 1] - data.start[users]
+def cut_batches(length: Ints, size: int, chance: np.random.Generator) -> list[Ints]:
+    """Return rows of so many events in batches of `size` at most, of like length, in an order of chance."""
+    rows = chance.permutation(len(length))
     batches: list[Ints] = []
-    for first in range(0, len(users), size * _SORTED_TOGETHER):
-        run = slice(first, first + size * _SORTED_TOGETHER)
-        alike = users[run][np.argsort(length[run], kind="stable")]
+    for first in range(0, len(rows), size * _SORTED_TOGETHER):
+        run = rows[first : first + size * _SORTED_TOGETHER]
+        alike = run[np.argsort(length[run], kind="stable")]
         batches += np.array_split(alike, -(-len(alike) // size))
     return [batches[i] for i in chance.permutation(len(batches)).tolist()]
 
 
-def count_batches(users: int, size: int) -> int:
+def count_batches(rows: int, size: int) -> int:
     """Return how many batches `cut_batches` makes."""
     run = size * _SORTED_TOGETHER
-    return users // run * _SORTED_TOGETHER + -(-(users % run) // size)
+    return rows // run * _SORTED_TOGETHER + -(-(rows % run) // size)
 
 
 def pad_batch(data: Sequences, batch: Batch, columns: Ints) -> tuple[Tensor, Tensor]:

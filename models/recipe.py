@@ -125,6 +125,12 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     length_min: Annotated[
         int, _says("With it, each sequence is cut to a chance length from this to `length_max`.", ge=0)
     ] = 0
+    stretches: Annotated[
+        Literal["one", "all"],
+        _says(
+            "What an epoch sees of a history longer than `length_max`: a stretch, or all of it in stretches."
+        ),
+    ] = "one"
 
 
 class Cleaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.augment import cut, vary_items
-from models.batches import count_batches, cut_batches
+from models.augment import count_stretches, cut, into_stretches, vary_items
+from models.batches import count_batches, cut_batches, whole
 from models.batches import pad as pad
 from models.checkpoint import Epoch, Progress
 from models.dataset import Sequences
@@ -94,8 +94,11 @@ def fit_stage(
     held = None
     if split.judged is not None:
         held = Objective(split.judged, recipe, learnt, split.wanted, split.judge_until_ms)
-    groups, users = group_events(learn), np.arange(learn.users)
-    steps = recipe.epochs * count_batches(learn.users, recipe.users_per_batch)
+    groups, histories = group_events(learn), whole(learn, np.arange(learn.users))
+    in_stretches = recipe.augment.stretches == "all" and recipe.length_max > 0
+    length = histories.stop - histories.start
+    rows_count = int(count_stretches(length, recipe.length_max).sum()) if in_stretches else len(length)
+    steps = recipe.epochs * count_batches(rows_count, recipe.users_per_batch)
     optimizer, schedule = make_optimizer(model, recipe, steps, freeze)
     progress = Progress(model, optimizer, schedule, recipe.validation, checkpoint)
     while progress.epoch < recipe.epochs and not progress.stale:
@@ -104,8 +107,9 @@ def fit_stage(
         asked.begin(number)
         model.train()
         items = vary_items(learn, shuffle_groups(learn, groups, chance), recipe.augment, chance)
-        for chosen in cut_batches(learn, users, recipe.users_per_batch, chance):
-            batch = cut(learn, chosen, recipe.augment, recipe.length_max, chance)
+        rows = into_stretches(histories, recipe.length_max, chance) if in_stretches else histories
+        for chosen in cut_batches(rows.stop - rows.start, recipe.users_per_batch, chance):
+            batch = cut(rows.take(chosen), recipe.augment, recipe.length_max, chance)
             parts = asked.losses(model, asked.look(model, batch, items))
             if parts:
                 loss = asked.total(parts)

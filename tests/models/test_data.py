@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.augment import cut, reorder, substitute, vary_items
-from models.batches import count_batches, cut_batches, pad, pad_batch, whole
+from models.augment import count_stretches, cut, into_stretches, reorder, substitute, vary_items
+from models.batches import Batch, count_batches, cut_batches, pad, pad_batch, whole
 from models.clean import clean
 from models.dataset import Sequences
 from models.recipe import Augment, Cleaning, Validation
@@ -151,10 +151,11 @@ def test_nothing_is_varied_unless_asked(data: Sequences) -> None:
     chance = np.random.default_rng(0)
     assert vary_items(data, data.item, Augment(), chance) is data.item
     users = np.arange(data.users)
-    batch = cut(data, users, Augment(), 0, chance)
+    histories = whole(data, users)
+    batch = cut(histories, Augment(), 0, chance)
     assert batch.start.tolist() == data.start[:-1].tolist()
     assert batch.stop.tolist() == data.start[1:].tolist()
-    latest = cut(data, users, Augment(), 5, chance)
+    latest = cut(histories, Augment(), 5, chance)
     assert (latest.stop == batch.stop).all()
     assert (latest.stop - latest.start).max() == 5
 
@@ -164,7 +165,7 @@ def test_a_stretch_lies_within_its_sequence_and_is_long_enough(data: Sequences) 
     users = np.tile(np.arange(data.users), 30)
     length = data.start[users + 1] - data.start[users]
     for augment, longest in ((Augment(crop=1.0), 0), (Augment(length_min=3), 9), (Augment(crop=0.5), 8)):
-        batch = cut(data, users, augment, longest, chance)
+        batch = cut(whole(data, users), augment, longest, chance)
         kept = batch.stop - batch.start
         assert (batch.start >= data.start[users]).all()
         assert (batch.stop <= data.start[users + 1]).all()
@@ -176,6 +177,26 @@ def test_a_stretch_lies_within_its_sequence_and_is_long_enough(data: Sequences) 
         else:
             assert kept.max() == 8
         assert (batch.stop < data.start[users + 1]).any()
+
+
+def test_every_event_of_a_long_history_is_in_one_stretch() -> None:
+    length = np.array([0, 1, 9, 10, 11, 20, 21, 29, 30, 31, 1000])
+    stop = np.cumsum(length)
+    histories = Batch(np.arange(len(length)), stop - length, stop)
+    chance, ends = np.random.default_rng(0), set()
+    for _ in range(200):
+        rows = into_stretches(histories, 10, chance)
+        assert len(rows.users) == count_stretches(length, 10).sum()
+        events = [np.arange(a, b) for a, b in zip(rows.start.tolist(), rows.stop.tolist(), strict=True)]
+        assert np.concatenate(events).tolist() == list(range(stop[-1]))
+        size, long = rows.stop - rows.start, (length > 10)[rows.users]
+        assert size.max() == 10
+        assert size[long].min() >= 1
+        assert (size[~long] == length[~(length > 10)]).all()
+        assert (rows.start >= histories.start[rows.users]).all()
+        assert (rows.stop <= histories.stop[rows.users]).all()
+        ends.add(int(size[rows.users == 10][0]))
+    assert ends == set(range(1, 10)), "a history's first stretch ends anywhere"
 
 
 def test_masking_hides_a_share(data: Sequences) -> None:
@@ -206,11 +227,11 @@ def test_reordering_moves_items_within_their_sequence(data: Sequences) -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 def test_every_sequence_is_in_one_batch(data: Sequences, size: int) -> None:
-    users = np.arange(data.users)
-    batches = cut_batches(data, users, size, np.random.default_rng(0))
-    assert sorted(np.concatenate(batches).tolist()) == users.tolist()
+    length = data.start[1:] - data.start[:-1]
+    batches = cut_batches(length, size, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(data.users))
     assert max(map(len, batches)) <= size
-    assert len(batches) == count_batches(len(users), size)
+    assert len(batches) == count_batches(data.users, size)
 
 
 def test_padding_puts_each_event_at_its_step(data: Sequences) -> None:
