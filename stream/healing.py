@@ -5,7 +5,8 @@
             with another consumer
 
 A commit that stands needs none of it: it has a minute, then its producer is replaced (`flight.py`). Neither
-does anything while the broker is away, or while intake pauses.
+does anything while the broker is away, or while intake pauses. And a worker that was itself held up, by a
+first run's compiler or because its machine slept, blames no partition: it looks on for `stall_after` first.
 """
 
 from __future__ import annotations
@@ -42,9 +43,16 @@ class Healer:
         self._again_s = stall_after_ms / 1000.0
         self._observer, self._clock = observer, clock
         self._sought: dict[int, Sought] = {}
+        self._looked_s = clock.monotonic_s()
+        self._held_up_s = -self._again_s
 
     def heal(self, shares: Mapping[int, Share], source: Source) -> bool:
-        """Seek anew what stands for the first time; return whether the group is to be joined anew."""
+        """Seek anew what stands for the first time; return whether the group is to be joined anew.
+
+        Asked once a turn.
+        """
+        if self._was_held_up():
+            return False
         standing = {
             stall.partition: stall.offset
             for stall in self._observer.watchdog.stalls()
@@ -65,6 +73,14 @@ class Healer:
                 self._note(Remedy.REJOIN, partition, offset)
                 return True
         return False
+
+    def _was_held_up(self) -> bool:
+        """Whether a turn took half of `stall_after` or more, less than `stall_after` ago."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._looked_s >= self._again_s / 2:
+            self._held_up_s = now_s
+        self._looked_s = now_s
+        return now_s - self._held_up_s < self._again_s
 
     def _note(self, remedy: Remedy, partition: int, offset: int) -> None:
         log.warning("partition %d stands at %d: the worker tries to %s", partition, offset, remedy.value)

@@ -10,6 +10,7 @@ settings.register_profile("ebbtide", deadline=None, suppress_health_check=[Healt
 settings.load_profile("ebbtide")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests together, for what they make once; and all that start brokers, which wait a lot.
 

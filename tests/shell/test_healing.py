@@ -108,3 +108,26 @@ def test_what_does_not_stand_or_is_held_back_is_left_alone() -> None:
     assert source.seeks == 0
     worker.stop()
     worker.close()
+
+
+def test_a_worker_that_was_held_up_itself_blames_no_partition() -> None:
+    rig = Rig()
+    rig.publish(60)
+    worker, source = start(rig, cured_by_seek=True)
+    rig.settle(worker)
+    source.stuck = True
+    rig.publish(120)
+    for _ in range(25):
+        worker.turn()
+        rig.clock.advance(1_000.0)
+    rig.clock.advance(40_000.0)  # the machine slept, or one call took so long
+    for _ in range(55):
+        worker.turn()
+        rig.clock.advance(1_000.0)
+    assert source.seeks == 0
+    for _ in range(20):
+        worker.turn()
+        rig.clock.advance(1_000.0)
+    assert source.seeks == 1, "what stands all the same is sought"
+    worker.stop()
+    worker.close()
