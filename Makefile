@@ -17,7 +17,7 @@ demo: .venv/.serve  ## run a year of real events through the engine and watch; A
 	@$(BIN)/ebbtide demo $(ARGS)
 
 # A process for each processor, at most four; tests/conftest.py says which tests share one. ARGS="-n 0": in this one.
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test: lint  ## run linters, types and tests; ARGS="-k windows" picks tests
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
