@@ -74,13 +74,33 @@ def train(data: Sequences, chosen: Recipe) -> tuple[Recommender, Objective, list
             "entrance": "norm",
         },
         {"augment": {"crop": 0.3, "mask": 0.1, "substitute": 0.1, "reorder": 0.1, "length_min": 4}},
+        {"augment": {"stretches": "all"}, "length_max": 8},
     ],
-    ids=["softmax", "sampled", "gbce", "cosine", "transformer", "augmented"],
+    ids=["softmax", "sampled", "gbce", "cosine", "transformer", "augmented", "in stretches"],
 )
 def test_it_learns_which_item_comes_next(data: Sequences, keys: dict[str, Any]) -> None:
     model, held, history = train(data, recipe(**HELD, **keys))
     assert history[-1].loss < history[0].loss
     assert judge(model, held, ndcg=True)["ndcg"] > 0.75  # at random it is 0.39
+
+
+@pytest.mark.parametrize("stretches", ["one", "all"])
+def test_the_schedule_ends_with_the_training(
+    data: Sequences, stretches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def make(*given: Any) -> Any:
+        made.extend((given[2], make_optimizer(*given)[1]))
+        return made[1].optimizer, made[1]
+
+    monkeypatch.setattr("models.train.make_optimizer", make)
+    chosen = recipe(**HELD, augment={"stretches": stretches}, length_max=5, epochs=3)
+    train(data, chosen)
+    steps, schedule = made
+    assert schedule.last_epoch == steps
+    once = chosen.epochs * -(-hold_out(data, chosen.validation, 0).learn.users // chosen.users_per_batch)
+    assert steps > 3 * once if stretches == "all" else steps == once
 
 
 @torch.no_grad()
