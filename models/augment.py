@@ -49,9 +49,10 @@ def into_stretches(histories: Batch, length_max: int, chance: np.random.Generato
     count = count_stretches(length, length_max)
     row = np.repeat(np.arange(len(length)), count)  # [R]
     number = np.arange(len(row)) - (np.cumsum(count) - count)[row]
-    size = (length / np.maximum(count - 1, 1))[row]
-    first = chance.uniform(1.0, np.maximum(length / np.maximum(count - 1, 1), 1.0))[row]
-    start = histories.start[row] + np.where(number > 0, first + (number - 1) * size, 0.0).astype(np.int64)
+    size = length / np.maximum(count - 1, 1)
+    first = chance.uniform(1.0, np.maximum(size, 1.0))
+    begins = np.where(number > 0, first[row] + (number - 1) * size[row], 0.0).astype(np.int64)
+    start = histories.start[row] + begins
     last = number == count[row] - 1
     stop = np.where(last, histories.stop[row], np.roll(start, -1))
     return Batch(histories.users[row], start, stop)

@@ -5,8 +5,8 @@
             with another consumer
 
 A commit that stands needs none of it: it has a minute, then its producer is replaced (`flight.py`). Neither
-does anything while the broker is away, or while intake pauses. And a worker that was itself held up, by a
-first run's compiler or because its machine slept, blames no partition: it looks on for `stall_after` first.
+does anything while the broker is away, or while intake pauses. After that, or when the worker itself was
+held up (by a first run's compiler, by a machine that slept), it blames no partition for another `stall_after`.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Healer:
         self._observer, self._clock = observer, clock
         self._sought: dict[int, Sought] = {}
         self._looked_s = clock.monotonic_s()
-        self._held_up_s = -self._again_s
+        self._back_s = -self._again_s
 
     def heal(self, shares: Mapping[int, Share], source: Source) -> bool:
         """Seek anew what stands for the first time; return whether the group is to be joined anew.
 
-        Asked once a turn.
+        Asked once a turn, but for turns in which nothing can be moved.
         """
-        if self._was_held_up():
+        if self._looked_away():
             return False
         standing = {
             stall.partition: stall.offset
@@ -74,13 +74,13 @@ class Healer:
                 return True
         return False
 
-    def _was_held_up(self) -> bool:
-        """Whether a turn took half of `stall_after` or more, less than `stall_after` ago."""
+    def _looked_away(self) -> bool:
+        """Whether nobody asked for half of `stall_after`, and that ended less than `stall_after` ago."""
         now_s = self._clock.monotonic_s()
         if now_s - self._looked_s >= self._again_s / 2:
-            self._held_up_s = now_s
+            self._back_s = now_s
         self._looked_s = now_s
-        return now_s - self._held_up_s < self._again_s
+        return now_s - self._back_s < self._again_s
 
     def _note(self, remedy: Remedy, partition: int, offset: int) -> None:
         log.warning("partition %d stands at %d: the worker tries to %s", partition, offset, remedy.value)

@@ -61,6 +61,13 @@ def start(rig: Rig, *, cured_by_seek: bool) -> tuple[Worker, Stuck]:
     return worker, client.first
 
 
+def take_turns(rig: Rig, worker: Worker, count: int) -> None:
+    """Let so many seconds pass, a turn each."""
+    for _ in range(count):
+        worker.turn()
+        rig.clock.advance(1_000.0)
+
+
 def healed(worker: Worker, remedy: str) -> float:
     return float(worker.observer.metrics._counters["healed"].labels(remedy)._value.get())
 
@@ -74,20 +81,14 @@ def test_a_consumer_that_is_stuck_is_healed_and_nothing_is_lost(cured_by_seek: b
     source.stuck = True
     rig.publish(120)
     before = worker.shares[0].next_offset
-    for _ in range(55):
-        worker.turn()
-        rig.clock.advance(1_000.0)
+    take_turns(rig, worker, 55)
     assert worker.shares[0].next_offset == before
     assert source.seeks == 0
-    for _ in range(20):
-        worker.turn()
-        rig.clock.advance(1_000.0)
+    take_turns(rig, worker, 20)
     assert source.seeks == 1
     if not cured_by_seek:
         assert "stalled" in {reason.reason for reason in worker.observer.readiness()}
-        for _ in range(80):
-            worker.turn()
-            rig.clock.advance(1_000.0)
+        take_turns(rig, worker, 80)
     rig.settle(worker)
     assert (healed(worker, "seek"), healed(worker, "rejoin")) == (1.0, float(not cured_by_seek))
     assert not worker.observer.readiness()
@@ -100,9 +101,7 @@ def test_what_does_not_stand_or_is_held_back_is_left_alone() -> None:
     rig = Rig(worker={**SETTINGS["worker"], "users_max": 5, "batch_records_max": 10})
     rig.publish(30, [f"user-{i}" for i in range(30)])
     worker, source = start(rig, cured_by_seek=True)
-    for _ in range(200):
-        worker.turn()
-        rig.clock.advance(1_000.0)
+    take_turns(rig, worker, 200)
     assert {reason.reason for reason in worker.observer.readiness()} >= {"full", "stalled"}
     assert (healed(worker, "seek"), healed(worker, "rejoin")) == (0.0, 0.0)
     assert source.seeks == 0
@@ -117,17 +116,11 @@ def test_a_worker_that_was_held_up_itself_blames_no_partition() -> None:
     rig.settle(worker)
     source.stuck = True
     rig.publish(120)
-    for _ in range(25):
-        worker.turn()
-        rig.clock.advance(1_000.0)
+    take_turns(rig, worker, 25)
     rig.clock.advance(40_000.0)  # the machine slept, or one call took so long
-    for _ in range(55):
-        worker.turn()
-        rig.clock.advance(1_000.0)
+    take_turns(rig, worker, 55)
     assert source.seeks == 0
-    for _ in range(20):
-        worker.turn()
-        rig.clock.advance(1_000.0)
+    take_turns(rig, worker, 20)
     assert source.seeks == 1, "what stands all the same is sought"
     worker.stop()
     worker.close()
