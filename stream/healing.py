@@ -6,7 +6,7 @@
 
 A commit that stands needs none of it: it has a minute, then its producer is replaced (`flight.py`). Neither
 does anything while the broker is away, or while intake pauses. After that, or when the worker itself was
-held up (by a first run's compiler, by a machine that slept), it blames no partition for another `stall_after`.
+held up (by a first run's compiler, by a sleeping machine), it blames no partition for one more `stall_after`.
 """
 
 from __future__ import annotations
