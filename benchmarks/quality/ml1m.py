@@ -135,6 +135,10 @@ def run(folder: Path, settings: list[str], command: str, *, resume: bool = False
     for name, one in zip(MEMBERS, trained, strict=True):
         table.add(name, "ours", ModelScorer(one.model, LENGTH))
         notes.append(f"{name}: {one.minutes:.1f} CPU minutes of training, epoch {one.epochs} was the best.")
+    if resume:
+        notes.append(
+            "Taken over from earlier calls were epochs whose minutes are of the clock, not of the CPU."
+        )
     name, together = " + ".join(MEMBERS), ModelScorer(join(trained), LENGTH)
     table.add(name, "ours", together)
     notes.append(f"`{name}`: one model of both, their scores added, as `ebbtide-train join` makes it.")
