@@ -2,7 +2,9 @@
 
 One thread, batches of BATCH queries, two catalogues of the same size: that of the demo, where few products
 sell much and most blocks can be left out, and one of vectors of equal length without biases, where none can.
-The searches must agree before they are timed. µs of one core a list; the best of RUNS.
+The searches must agree before they are timed. The last row adds to Ebbtide's search what co-occurrence raises
+(stream/co_occurrence.py): neighbours as a recipe counts them in the demo's year, after the last items of
+BATCH moments drawn from it. µs of one core a list; the best of RUNS.
 """
 
 from __future__ import annotations
@@ -15,9 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 
+from models.co_occurrence import count_near
+from models.dataset import Sequences, fold_events
+from models.recent import recent_items
+from models.recipe import CoOccurrence
 from stream.bundle import Bundle, open_bundle
 from stream.config_load import load_config
 from stream.demo.brokers import CONFIG
+from stream.demo.journey import EVENTS
 from stream.runtime import open_session
 from stream.scorer import Scorer
 
@@ -41,13 +48,14 @@ def run() -> None:
     table = Table(title=f"the ten best of {len(vectors):,} items, {demo.items.shape[1]} wide: µs a list")
     for heading in ("search", "the demo's items", "items of equal length"):
         table.add_column(heading, justify="left" if heading == "search" else "right")
-    columns = [measure(demo, query), measure(even, query)]
+    year = fold_events(str(EVENTS), load_config(CONFIG), demo.item_ids)
+    columns = [measure(demo, query, year), measure(even, query, year)]
     for name in columns[0]:
         table.add_row(name, *(f"{column[name]:.1f}" for column in columns))
     Console(width=100).print(table)
 
 
-def measure(bundle: Bundle, query: np.ndarray) -> dict[str, float]:
+def measure(bundle: Bundle, query: np.ndarray, year: Sequences) -> dict[str, float]:
     """Return µs a list of each search."""
     scorer = Scorer(bundle)
     searches: dict[str, Search] = {
@@ -62,7 +70,24 @@ def measure(bundle: Bundle, query: np.ndarray) -> dict[str, float]:
         # Products of another order of summation differ in the last bits: where scores tie, so may the ranks.
         assert (found == expected).mean() > 0.999, f"{name} found other items"
         costs[name] = min(timed(search, query) for _ in range(RUNS)) / len(query) * 1e6
+    raised = with_neighbours(scorer, query, year)
+    costs["Ebbtide, with co-occurrence"] = min(timed(raised, query) for _ in range(RUNS)) / len(query) * 1e6
     return costs
+
+
+def with_neighbours(scorer: Scorer, query: np.ndarray, year: Sequences) -> Search:
+    """Return Ebbtide's search with raises, made anew for each list as in serving."""
+    near = count_near(year, CoOccurrence())._replace(strength=0.5)
+    recent = recent_items(year, np.random.default_rng(2).integers(len(year.item), size=BATCH))
+
+    def search(query: np.ndarray) -> np.ndarray:
+        return scorer.top(query, K, raises=near.raises(recent))[1]
+
+    expected = scorer.scores(query)
+    near.raises(recent).add_to(expected)
+    best = np.argsort(-expected, axis=1, kind="stable")[:, :K]
+    assert (search(query) == best).mean() > 0.999, "co-occurrence found other items"
+    return search
 
 
 def timed(search: Search, query: np.ndarray) -> float:

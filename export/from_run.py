@@ -58,6 +58,7 @@ def export_run(
         if run.recipe.hazard
         else 0,
         rerank_max=run.recipe.rerank.candidates if run.recipe.rerank else 0,
+        near=model.near,
     )
     proved: list[Parity] = []
     bundle = write_bundle(

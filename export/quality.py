@@ -19,6 +19,7 @@ from models.dataset import Sequences
 from models.items.table import ItemRows
 from models.judge import PLACES, gains_of, walk
 from models.objective import Objective, learnt_items
+from models.recent import raises_at
 from models.recipe import Validation
 from models.run import Run
 from models.validate import end_of, hold_out
@@ -66,8 +67,12 @@ def _judge(run: Run, asked: Objective) -> tuple[Floats, np.ndarray]:
         targets = asked.targets(seen.batch)
         if len(targets.item):
             query = asked.query(run.model, seen, targets)
-            gains.append(_numpy(gains_of(query, seen, targets)))
             scores = query @ seen.vectors[:-1].T + seen.bias
+            raises = None
+            if run.model.near is not None:
+                raises = raises_at(run.model.near, asked.data, targets.events(seen.batch))
+                scores += raises
+            gains.append(_numpy(gains_of(query, seen, targets, raises=raises)))
             lists.append(scores.topk(min(PLACES, scores.shape[1]), 1).indices.numpy())
     return np.concatenate(gains), np.concatenate(lists)
 

@@ -15,6 +15,7 @@ from models.items.fit import fit_features
 from models.items.table import ItemRows
 from models.recommender import Recommender, RecommenderConfig
 from stream.bundle import Bundle
+from stream.co_occurrence import Near
 
 OOV_ROWS: Final = 16
 DAY_MS: Final = 86_400_000
@@ -53,18 +54,18 @@ def proved_bundle(
     memory_half_lives: Sequence[float] = (5.0,),
     attributes: Sequence[Mapping[str, Any]] = (),
     precision: Precision = "float32",
+    neighbours: int = 0,
     seed: int = 0,
     **options: Any,
 ) -> tuple[Bundle, Parity]:
     """Write a bundle to `path`, open it, and return what its proof found.
 
     kinds: event kinds. contexts: names of context entries with their words. items: their ids, or how many.
-    attributes: of each item, for a bundle with an item encoder. options: further fields of the model's
-    config, as `step_features`, `similarity`, `hazard_bins_ms` or `rerank_hidden`.
+    attributes: of each item, for an item encoder. neighbours: how many of each item. options: further
+    fields of the model's config, as `step_features` or `similarity`.
     """
-    contexts = contexts or {}
+    contexts, random = contexts or {}, np.random.default_rng(seed)
     item_ids = [f"item-{i}" for i in range(items)] if isinstance(items, int) else list(items)
-    random = np.random.default_rng(seed)
     features = fit_features(attributes) if attributes else None
     config = RecommenderConfig(
         items=len(item_ids),
@@ -92,6 +93,7 @@ def proved_bundle(
         similarity=config.similarity,
         precision=precision,
         hazard_horizon_ms=30 * DAY_MS if config.hazard_bins_ms else 0,
+        near=random_near(len(item_ids), neighbours, seed) if neighbours else None,
     )
     proved: list[Parity] = []
     bundle = write_bundle(Path(path), contents, lambda bundle: proved.append(prove(model, bundle, seed=seed)))
@@ -105,6 +107,16 @@ def feature_names(kinds: Sequence[str], contexts: Iterable[str]) -> dict[str, An
         "step_features": (*(f"kind={kind}" for kind in kinds), *moment),
         "context_features": ("weekday_sin", "weekday_cos", *(f"context.{name}" for name in contexts)),
     }
+
+
+def random_near(items: int, neighbours: int, seed: int = 0) -> Near:
+    """Return so many neighbours of each item, or fewer where chance draws one twice."""
+    random = np.random.default_rng([seed, 2])
+    drawn = [np.unique(random.integers(items, size=neighbours)) for _ in range(items)]
+    start = np.cumsum([0, *map(len, drawn)])
+    item = np.concatenate(drawn).astype(np.int32)
+    weight = random.uniform(0.01, 1.0, len(item)).astype(np.float32)
+    return Near(start, item, weight, decay=0.7, strength=0.5)
 
 
 def random_model(config: RecommenderConfig, seed: int = 0) -> Recommender:

@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from export.graphs import model_graphs, score_graph
 from models.ensemble import Model
-from stream.bundle import FORMAT, MANIFEST, Bundle, Hazard, Manifest, open_bundle
+from stream.bundle import FORMAT, MANIFEST, Bundle, CoOccurrence, Hazard, Manifest, open_bundle
+from stream.co_occurrence import NEAR_TYPES, Near
 from stream.errors import EbbtideError
 from stream.item_features import ITEM_FEATURES
 
@@ -55,6 +56,7 @@ class Contents:
     precision: Precision = "float32"
     hazard_horizon_ms: int = 0  # of a model with a hazard head
     rerank_max: int = 100  # of a model with a reranker
+    near: Near | None = None  # of a model that counts co-occurrence
 
 
 def write_bundle(
@@ -92,6 +94,8 @@ def _write_tables(folder: Path, contents: Contents) -> None:
     }
     if contents.step_items is not None:
         arrays |= compress("step_items", contents.step_items, contents.precision)
+    if contents.near is not None:
+        arrays |= dict(zip(NEAR_TYPES, contents.near[:3], strict=True))
     for name, array in arrays.items():
         np.save(folder / name, array, allow_pickle=False)
     (folder / "item_ids.txt").write_bytes("".join(f"{i}\n" for i in contents.item_ids).encode())
@@ -122,7 +126,7 @@ def _write_files(folder: Path, contents: Contents) -> None:
     if model.items.encoder is not None:
         (folder / ITEM_FEATURES).write_bytes(msgspec.json.encode(model.items.encoder.features))
     files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
-    config = model.config
+    config, near = model.config, contents.near
     manifest = Manifest(
         format=FORMAT,
         version="",
@@ -143,6 +147,7 @@ def _write_files(folder: Path, contents: Contents) -> None:
         tolerance=contents.tolerance,
         files=files,
         rerank_max=contents.rerank_max if model.reranker else 0,
+        co_occurrence=CoOccurrence(near.decay, near.strength) if near else None,
     )
     digest = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
     manifest = msgspec.structs.replace(manifest, version=f"{config.encoder}-{digest[:12]}")

@@ -1,7 +1,7 @@
 """What a model must beat: popularity, the user's own last items, neighbours of items, matrix factorisation.
 
-Each is fitted on sequences and scores all items for users (models/ranking.py). Scores are logarithms of
-shares, so that any two can be blended. Neighbours and factors need scipy and implicit: the extra `quality`.
+Each is fitted on sequences and scores all items for users (models/ranking.py). Neighbours and factors need
+scipy and implicit: the extra `quality`.
 
 B users, I items, N events.
 """

@@ -19,7 +19,7 @@ from models.judge_run import judge_last, judge_lists, judge_risks, judge_values
 from models.plots import plot_learning_curve, plot_reliability
 from models.recipe import Recipe, read_recipe
 from models.sequences import without_last
-from models.show import describe, epochs_shown, show_figures, show_quality, show_risk
+from models.show import describe, epochs_shown, show_figures, show_quality, show_risk, show_run
 from models.train import Described, count_epochs, fit, make_model
 from models.validate import make_folds, roll_origin
 from stream.cli import Commands
@@ -102,7 +102,7 @@ def fit_command(
     runs.save_run(out, model, data, chosen, record)
     runs.forget_checkpoints(checkpoint)
     plot_learning_curve(out / runs.CURVE, history, out.name)
-    typer.echo(f"{out}: {data.users:,} users, {len(data.item):,} events, {record.seconds:.0f} s of training")
+    show_run(out, record, chosen, model)
 
 
 def cut_to_size(

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from models.heads import Hazard
 from models.items.encoder import ItemEncoder
 from models.items.table import ItemRows
 from models.recommender import Recommender, RecommenderConfig
+from stream.co_occurrence import Near
 from stream.errors import UsageError
 
 
@@ -43,6 +45,7 @@ class Ensemble(nn.Module):
         self.items = JoinedItems(members, self.weights)
         self.state_size = sum(member.state_size for member in members)
         self.reranker = self.value = None
+        self.near = join_near([member.near for member in members], self.weights)
         self._step_columns = [self._columns(member, "step_features") for member in members]
         self._context_columns = [self._columns(member, "context_features") for member in members]
         self._leads = next((n for n, member in enumerate(members) if member.hazard is not None), 0)
@@ -168,6 +171,28 @@ def check_members(members: Sequence[Recommender], weights: Sequence[float]) -> N
             "the members read different attributes of the items",
             remedy="train all with the same `attributes`",
         )
+
+
+def join_near(members: Sequence[Near | None], weights: Sequence[float]) -> Near | None:
+    """Return the weighted sum of what the members' neighbours raise; None if no member has any.
+
+    Raises UsageError if they are not the same but for their strength.
+    """
+    there = [(near, weight) for near, weight in zip(members, weights, strict=True) if near is not None]
+    if not there:
+        return None
+    first = there[0][0]
+    for near, _ in there:
+        if near.decay != first.decay or not (
+            np.array_equal(near.start, first.start)
+            and np.array_equal(near.item, first.item)
+            and np.array_equal(near.weight, first.weight)
+        ):
+            raise UsageError(
+                "the members count co-occurrence differently",
+                remedy="train all with the same `co_occurrence`, or all but one without",
+            )
+    return first._replace(strength=sum(weight * near.strength for near, weight in there))
 
 
 def join_configs(configs: Sequence[RecommenderConfig], weights: Sequence[float]) -> RecommenderConfig:

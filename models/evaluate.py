@@ -18,6 +18,7 @@ import torch
 from models.batches import pad_batch, whole
 from models.dataset import Sequences
 from models.ensemble import Model
+from models.recent import raises_at
 from models.targets import group_events
 from stream.core.lifecycle import STATES
 from stream.demo.quality import BUY_AGAIN, LISTED, PLACES, Lists, Quality, answers, baskets_of, judge, measure
@@ -123,6 +124,8 @@ def _best(
         columns = data.column(model.config.context_features)
         query = query + model.context(torch.from_numpy(data.features[events][:, columns]))
     scores = query @ vectors[:-1].T + bias
+    if model.near is not None:
+        scores += raises_at(model.near, data, events)
     if model.reranker is None:
         best: list[list[int]] = scores.topk(PLACES, 1).indices.tolist()
         return best

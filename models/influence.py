@@ -25,9 +25,11 @@ from torch import Tensor
 
 from models.dataset import Sequences
 from models.ensemble import Model
+from models.recent import raises_of
 from models.recommender import GAP
 from models.run import Run
 from stream.core.events import NEVER
+from stream.core.rules import RECENT_ITEMS
 from stream.errors import UsageError
 from stream.explain import Change
 
@@ -49,6 +51,7 @@ class Listed(msgspec.Struct):
     history: float
     context: float
     prior: float
+    co_occurrence: float
     reranked: float
 
 
@@ -73,7 +76,7 @@ class Found(NamedTuple):
 
     items: Ints  # [K]
     scores: Floats  # [K]
-    parts: npt.NDArray[np.float64]  # [K, 4] history, context, prior, reranked
+    parts: npt.NDArray[np.float64]  # [K, 5] history, context, prior, co-occurrence, reranked
     without: Floats  # [M, K] the listed items' scores without each event
     lists: Ints  # [M, K] the lists without each event
 
@@ -129,7 +132,8 @@ def leave_each_out(
     user = embed_each(model, rows, features, later)  # [R, D]
     offset = _offsets(model, data, start, stop, changed)
     query = user + offset
-    raw = query @ vectors[:-1].T + bias  # [R, I]
+    raises = _raises(model, data, start, stop, len(changed))
+    raw = query @ vectors[:-1].T + bias + raises  # [R, I]
     lists = _best(model, query, raw, vectors, min(k, len(bias)), candidates)
     items = lists[0]
     scores = _scores(model, query, raw, vectors, items.expand(len(query), -1))
@@ -139,6 +143,7 @@ def leave_each_out(
         listed @ (user[0].double() - nobody),
         listed @ offset[0].double(),
         listed @ nobody + bias[items],
+        raises[0, items].double(),
         (scores[0] - raw[0, items]).double(),
     ]
     return Found(
@@ -254,6 +259,19 @@ def _offsets(model: Model, data: Sequences, start: int, stop: int, changed: Floa
     if M and stop - start == 1:
         offset[-1] = 0.0
     return offset
+
+
+def _raises(model: Model, data: Sequences, start: int, stop: int, M: int) -> Tensor:
+    """Return what co-occurrence adds to each query's scores, [R, I]; zeros if the model has none."""
+    raises = torch.zeros(1 + M, model.config.items)
+    if model.near is None:
+        return raises
+    events = np.arange(start, stop)
+    for left, kept in enumerate([events, *(events[events != stop - M + m] for m in range(M))]):
+        had = data.item[kept]
+        had = had[had >= 0][-RECENT_ITEMS:]
+        raises[left] = raises_of(model.near, had[None])[0]
+    return raises
 
 
 def _best(model: Model, query: Tensor, raw: Tensor, vectors: Tensor, k: int, candidates: int) -> Tensor:

@@ -16,6 +16,7 @@ from models.batches import whole
 from models.dataset import Sequences
 from models.ensemble import Model
 from models.objective import Objective, Seen
+from models.recent import raises_at
 from models.targets import Targets, had_before
 
 #: Sequences that go through the model together.
@@ -44,17 +45,29 @@ def judge(model: Model, objective: Objective, *, ndcg: bool = False) -> dict[str
             targets = objective.targets(seen.batch)
             if len(targets.item):
                 had = objective.data if objective.recipe.validation.unseen else None
-                gains = gains_of(objective.query(model, seen, targets), seen, targets, had)
+                raises = None
+                if model.near is not None:
+                    raises = raises_at(model.near, objective.data, targets.events(seen.batch))
+                gains = gains_of(objective.query(model, seen, targets), seen, targets, had, raises)
                 add("ndcg", float(gains.mean()), len(gains))
     return {name: total / weights[name] for name, total in sums.items()}
 
 
-def gains_of(query: Tensor, seen: Seen, targets: Targets, had: Sequences | None = None) -> Tensor:
+def gains_of(
+    query: Tensor,
+    seen: Seen,
+    targets: Targets,
+    had: Sequences | None = None,
+    raises: Tensor | None = None,
+) -> Tensor:
     """Return NDCG@10 of each position [P]; every item competes.
 
     had: the sequences; items that users had up to a position are taken out there, but for what is right.
+    raises [P, I]: what co-occurrence adds to the scores.
     """
     scores = query @ seen.vectors[:-1].T + seen.bias  # [P, I]
+    if raises is not None:
+        scores = scores + raises
     position, item = torch.from_numpy(targets.position), torch.from_numpy(targets.item)
     own = scores[position, item][:, None]
     if had is not None:

@@ -41,16 +41,22 @@ def neighbour_codes(data: Sequences, size: int, recipe: Neighbours) -> Tensor:
 
 def count_pairs(data: Sequences, recipe: Neighbours) -> Tensor:
     """Return c [I, I], sparse and symmetric."""
+    ahead = count_ahead(data, recipe.reach, recipe.fade)
+    return (ahead + ahead.t()).coalesce()
+
+
+def count_ahead(data: Sequences, reach: int, fade: float) -> Tensor:
+    """Return Σ fade^(distance − 1) over pairs of i and a later j, [I, I], sparse."""
     shape = (len(data.item_ids), len(data.item_ids))
     item = torch.from_numpy(data.item.astype(np.int64))
     owner = torch.from_numpy(data.per_event(np.arange(data.users)))
     total = _sparse(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0), shape)
-    for distance in range(1, recipe.reach + 1):
+    for distance in range(1, reach + 1):
         pair = torch.stack([item[:-distance], item[distance:]])
         pair = pair[:, (owner[:-distance] == owner[distance:]) & (pair >= 0).all(0)]
-        weight = torch.full((pair.shape[1],), recipe.fade ** (distance - 1))
+        weight = torch.full((pair.shape[1],), fade ** (distance - 1))
         total = (total + _sparse(pair, weight, shape)).coalesce()
-    return (total + total.t()).coalesce()
+    return total
 
 
 def mutual_information(pairs: Tensor, smoothing: float) -> Tensor:

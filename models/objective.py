@@ -148,7 +148,7 @@ class Objective:
         query = seen.user[row, torch.from_numpy(targets.step)]
         if model.offset is None:
             return query
-        event = seen.batch.start[targets.row] + targets.step
+        event = targets.events(seen.batch)
         return query + model.context(torch.from_numpy(self.data.features[event][:, self._context]))
 
     def moments(self, batch: Batch, asked: Bools) -> tuple[np.ndarray, np.ndarray]:

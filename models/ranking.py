@@ -7,7 +7,6 @@ compete too, or are taken out: data sets without repeats are published with them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from models import metrics
 from models.batches import pad_batch, whole
 from models.dataset import Sequences
 from models.ensemble import Model
+from models.recent import raises_at
 from models.sequences import without_last
 
 Ints = npt.NDArray[np.int64]
@@ -118,50 +118,10 @@ class ModelScorer:
         last = torch.from_numpy(batch.stop - batch.start - 1)
         query = user[torch.arange(len(users)), last]
         logits = query @ self._vectors[:-1].T + self._bias
+        if self._model.near is not None:
+            logits += raises_at(self._model.near, known, batch.stop - 1)
         scores: Scores = logits.log_softmax(1).numpy()
         return scores
-
-
-class Blend:
-    """The mean of two scorers' probabilities, Σ w_k p_k; each gives logarithms."""
-
-    def __init__(self, parts: Sequence[Scorer], weights: Sequence[float]) -> None:
-        self.parts, self.weights = list(parts), list(weights)
-
-    def scores(self, known: Sequences, users: Ints) -> Scores:
-        total = None
-        for part, weight in zip(self.parts, self.weights, strict=True):
-            if weight:
-                one = np.float32(weight) * np.exp(part.scores(known, users))
-                total = one if total is None else total + one
-        assert total is not None, "a blend needs a part that weighs something"
-        logs: Scores = np.log(total + np.float32(1e-30))
-        return logs
-
-
-class _Remembered:
-    """A scorer that is asked again and again about the same users, and asks only once."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
-        self._said: dict[tuple[int, int], Scores] = {}
-
-    def scores(self, known: Sequences, users: Ints) -> Scores:
-        batch = int(users[0]), len(users)
-        if batch not in self._said:
-            self._said[batch] = self._scorer.scores(known, users)
-        return self._said[batch]
-
-
-def choose_weight(
-    first: Scorer, second: Scorer, asked: Asked, *, unseen: bool, weights: Sequence[float]
-) -> tuple[float, dict[float, float]]:
-    """Return the weight of `second` beside `first` with the best NDCG@10 on those asked, and all NDCGs."""
-    found, parts = {}, [_Remembered(first), _Remembered(second)]
-    for weight in weights:
-        ranked = rank(Blend(parts, [1.0 - weight, weight]), asked, unseen=unseen)
-        found[weight] = float(metrics.ndcg(ranked.chosen).mean())
-    return max(found, key=lambda weight: found[weight]), found
 
 
 def summarise(ranked: Ranked, items: int, sold: npt.NDArray[Any]) -> dict[str, float]:

@@ -42,6 +42,22 @@ class Neighbours(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strength: Annotated[Positive, _says("Mean length of the vectors.")] = 1.0
 
 
+class CoOccurrence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is taken near a user's last items is raised, beside the encoder (models/co_occurrence.py)."""
+
+    reach: Annotated[int, _says("Pairs further apart, in events, do not count.", ge=1)] = 10
+    fade: Annotated[Share, _says("What one event further apart leaves of a pair.")] = 0.8
+    back: Annotated[Share, _says("What an item that came before counts beside one that came after.")] = 0.2
+    power: Annotated[Share, _says("Of frequencies that weights are divided by: 0 prefers the popular.")] = 0.2
+    decay: Annotated[
+        float, _says("What each later item leaves of one of the user's last ones.", gt=0, le=1)
+    ] = 0.6
+    kept: Annotated[int, _says("Neighbours of an item.", ge=1)] = 50
+    strength: Annotated[
+        NotNegative | None, _says("How much they count; none: as NDCG@10 on what is held out has it.")
+    ] = None
+
+
 class NextItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The loss of the next item (models/heads.py)."""
 
@@ -197,6 +213,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.0
     repurchase: Annotated[Repurchase | None, _says("Start from codes under which a memory repeats.")] = None
     neighbours: Annotated[Neighbours | None, _says("Start from vectors that co-occurrence gives.")] = None
+    co_occurrence: Annotated[CoOccurrence | None, _says("Raise what is taken near the last items.")] = None
     # what is asked for
     next_item: Annotated[NextItem, _says("The list's head.")] = NextItem()
     hazard: Annotated[HazardHead | None, _says("The churn head.")] = None
@@ -231,6 +248,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.repurchase and self.neighbours:
             raise ValueError("the items' vectors can begin in one way only: `repurchase` or `neighbours`")
+        if self.co_occurrence and self.rerank:
+            raise ValueError("a reranker learns from scores without `co_occurrence`: leave one of them out")
 
 
 def read_recipe(path: Path, settings: list[str]) -> Recipe:

@@ -4,7 +4,8 @@
     y_t = encoder(x_1 … x_t)                           any of models/encoders
     m_t = λ m_{t−1} + item_t                           memories: what the user took, fading, for each rate λ
     u_t = V y_t + Σ_λ A_λ m_t                          the user's embedding
-    q_t = u_t + C context_t                            the query; scores are q · item + bias
+    q_t = u_t + C context_t                            the query; scores are q · item + bias, and what the
+                                                       neighbours of the last items add, if there are any
 
 A memory lives in the space of the items, so what was taken often scores high again: repurchase needs no
 learning by heart. It is a linear recurrence with fixed rates, so its state is one row an event updates.
@@ -25,6 +26,7 @@ from models.heads import Hazard, Value
 from models.items.table import Items
 from models.rerank import Reranker
 from models.similarity import Kind, Similarity
+from stream.co_occurrence import Near
 from stream.item_features import ItemFeatures
 
 #: The feature that says how long ago the user's last event was, ln(1 + seconds).
@@ -87,6 +89,7 @@ class Recommender(nn.Module):
         if config.value:
             item_size = D if config.value == "item" else 0
             self.value = Value(self.encoder.output_size, item_size, config.value_mean, config.value_scale)
+        self.near: Near | None = None  # counted, not learnt (models/co_occurrence.py)
         self.dropout = nn.Dropout(config.dropout)
         for recall in self.recall:  # so that from the start what was taken scores high again
             assert isinstance(recall, nn.Linear)

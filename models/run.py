@@ -26,6 +26,7 @@ from models.ensemble import Ensemble, Model
 from models.recipe import Recipe
 from models.recommender import Recommender, RecommenderConfig
 from models.train import Described, count_sales
+from stream.co_occurrence import Near
 from stream.errors import UsageError
 
 RECIPE, RECORD, ITEMS, MODEL = "recipe.json", "record.json", "items.json", "model.pt"
@@ -148,23 +149,39 @@ def write_run(folder: Path, run: Run) -> None:
 
 def pack(model: Model) -> dict[str, Any]:
     """Return all that a model is, as what torch saves and loads without running code."""
+    near = None
+    if model.near is not None:
+        near = [*map(torch.from_numpy, model.near[:3]), model.near.decay, model.near.strength]
     if isinstance(model, Ensemble):
-        return {"members": [pack(member) for member in model.members], "weights": model.weights}
+        members = [pack(member) for member in model.members]
+        return {"members": members, "weights": model.weights, "near": near}
     described = (model.items.codes, model.items.floats)
-    return {"config": model.config.asdict(), "weights": model.state_dict(), "described": described}
+    weights = model.state_dict()
+    return {"config": model.config.asdict(), "weights": weights, "described": described, "near": near}
 
 
 def unpack(packed: dict[str, Any]) -> Model:
     """Return the model that was packed."""
     if "members" in packed:
         members = [unpack(member) for member in packed["members"]]
-        return Ensemble([m for m in members if isinstance(m, Recommender)], packed["weights"])
+        ensemble = Ensemble([m for m in members if isinstance(m, Recommender)], packed["weights"])
+        ensemble.near = _unpack_near(packed)
+        return ensemble
     model = Recommender(msgspec.convert(packed["config"], RecommenderConfig))
     model.load_state_dict(packed["weights"])
     codes, floats = packed["described"]
     if codes is not None:
         model.items.describe(codes.numpy(), floats.numpy())
+    model.near = _unpack_near(packed)
     return model
+
+
+def _unpack_near(packed: dict[str, Any]) -> Near | None:
+    near = packed.get("near")  # older runs say nothing of it
+    if near is None:
+        return None
+    start, item, weight, decay, strength = near
+    return Near(start.numpy(), item.numpy(), weight.numpy(), decay, strength)
 
 
 def load_run(folder: Path) -> Run:

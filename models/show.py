@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,8 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from models.checkpoint import Epoch
+from models.ensemble import Model
 from models.evaluate import StateQuality
+from models.recipe import Recipe
 from models.risk_quality import LeadTime, RiskQuality
+from models.run import Record
 from stream.demo.quality import RIVALS, Estimate, Quality
 
 
@@ -37,6 +41,16 @@ def epochs_shown(what: str, epochs: int) -> Iterator[Callable[[Epoch], None]]:
 def describe(epoch: Epoch) -> str:
     held = "".join(f", {name} {epoch.held[name]:.4f}" for name in ("loss", "ndcg") if name in epoch.held)
     return f"epoch {epoch.number}, loss {epoch.loss:.4f}" + (f"; held out{held[1:]}" if held else "")
+
+
+def show_run(folder: Path, record: Record, recipe: Recipe, model: Model) -> None:
+    """Say what was learnt from, and how much co-occurrence counts if the recipe asks for it."""
+    typer.echo(
+        f"{folder}: {record.users:,} users, {record.events:,} events, {record.seconds:.0f} s of training"
+    )
+    if recipe.co_occurrence:
+        counts = f"strength {model.near.strength:g}" if model.near else "left out, it helped nobody"
+        typer.echo(f"co-occurrence: {counts}")
 
 
 def show_quality(quality: Quality, states: Mapping[str, StateQuality]) -> None:

@@ -41,6 +41,10 @@ class Targets(NamedTuple):
     item: Ints  # [T]
     weight: npt.NDArray[np.float32]  # [T] sums to 1 over a position
 
+    def events(self, batch: Batch) -> Ints:
+        """Return the event after which each position is asked about, [P]."""
+        return batch.start[self.row] + self.step
+
 
 def group_events(data: Sequences) -> Groups:
     begins = np.ones(len(data.item), np.bool_)

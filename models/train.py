@@ -21,6 +21,7 @@ from models.augment import count_stretches, cut, into_stretches, vary_items
 from models.batches import count_batches, cut_batches, whole
 from models.batches import pad as pad
 from models.checkpoint import Epoch, Progress
+from models.co_occurrence import fit_near
 from models.dataset import Sequences
 from models.judge import judge, read_silences
 from models.neighbours import neighbour_codes
@@ -71,6 +72,8 @@ def fit(
 
         epochs = fit_stage(model, split, chosen, stage.freeze, note, beside)
         history += [msgspec.structs.replace(e, number=before + e.number) for e in epochs]
+    if recipe.co_occurrence:
+        fit_near(model, split, recipe)
     return history
 
 

@@ -14,6 +14,8 @@
     score.onnx           query [B, D] → scores [B, block]: the product with a block of items
     item_encoder.onnx    codes [B, C], floats [B, F] → item [B, D], bias [B, 1]: of later items; optional
     item_features.json   how attributes become those codes and floats, see stream/item_features.py
+    near_start.npy       [I + 1] int64, with near_item.npy [N] int32 and near_weight.npy [N] float32: each
+                         item's neighbours, see stream/co_occurrence.py; optional
     rerank.onnx          user [P, D], item [P, D], score [P, 1] → rescored [P, 1]: of pairs; optional
 
 All of it is read-only. A file that is missing, altered or of the wrong shape is a BundleError that names it;
@@ -31,6 +33,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from stream.co_occurrence import NEAR_TYPES, Near, check_near
 from stream.errors import BundleError
 
 FORMAT: Final = 1
@@ -48,6 +51,7 @@ OPTIONAL: Final = frozenset(
         "item_encoder.onnx",
         "item_features.json",
         "rerank.onnx",
+        *NEAR_TYPES,
     }
 )
 
@@ -59,6 +63,13 @@ class Hazard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     bins_ms: list[int]  # upper edges, rising
     horizon_ms: int
+
+
+class CoOccurrence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the neighbours of a user's last items raise scores (stream/co_occurrence.py)."""
+
+    decay: float  # of an item, by each that came after it
+    strength: float
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +94,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: float  # the export proved steps and sequence equal within this
     files: dict[str, str]  # sha256 in hex
     rerank_max: int = 0  # candidates that rerank.onnx ranks anew
+    co_occurrence: CoOccurrence | None = None
 
 
 class Bundle(NamedTuple):
@@ -96,6 +108,7 @@ class Bundle(NamedTuple):
     oov: npt.NDArray[np.float32]  # [oov_rows + 1, E]
     item_bias: npt.NDArray[np.float32]  # [I]
     item_prior: npt.NDArray[np.float32]  # [I]
+    near: Near | None = None
 
     @property
     def version(self) -> str:
@@ -128,6 +141,7 @@ def open_bundle(path: Path | str) -> Bundle:
         _read_array(path, "oov.npy", (manifest.oov_rows + 1, manifest.item_size)),
         _read_array(path, "item_bias.npy", (manifest.items,)),
         _read_array(path, "item_prior.npy", (manifest.items,)),
+        _read_near(path, manifest),
     )
 
 
@@ -193,6 +207,11 @@ _RULES: Final[tuple[tuple[str, Callable[[Manifest], bool], str], ...]] = (
         lambda m: ("rerank.onnx" in m.files) == (m.rerank_max > 0) and m.rerank_max >= 0,
         "above 0 if rerank.onnx is there, else 0",
     ),
+    (
+        "co_occurrence",
+        lambda m: {name in m.files for name in NEAR_TYPES} == {m.co_occurrence is not None},
+        f"there if {', '.join(NEAR_TYPES)} are, all of them",
+    ),
 )
 
 
@@ -220,6 +239,30 @@ def _check_files(path: Path, manifest: Manifest) -> None:
                 place=str(path / name),
                 remedy=_EXPORT_AGAIN,
             )
+
+
+def _read_near(path: Path, manifest: Manifest) -> Near | None:
+    if manifest.co_occurrence is None:
+        return None
+    arrays: list[Any] = []
+    for name, dtype in NEAR_TYPES.items():
+        try:
+            array = np.load(path / name, allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise BundleError(f"no array: {error}", place=str(path / name), remedy=_EXPORT_AGAIN) from error
+        if array.ndim != 1 or array.dtype != dtype:
+            expected = f"{np.dtype(dtype).name} in one row"
+            raise BundleError(
+                f"{array.dtype} {array.shape}, expected {expected}",
+                place=str(path / name),
+                remedy=_EXPORT_AGAIN,
+            )
+        arrays.append(array)
+    start, item, weight = arrays
+    near = Near(start, item, weight, manifest.co_occurrence.decay, manifest.co_occurrence.strength)
+    if wrong := check_near(near, manifest.items):
+        raise BundleError(wrong, place=str(path), remedy=_EXPORT_AGAIN)
+    return near
 
 
 def _read_array(

@@ -1,7 +1,8 @@
 """The model at serving time: one bundle, its sessions, and the lists they make under the policies.
 
-Owns how a user's state and the event's features become a ranked list: head, context, similarity, popularity,
-exclusion, thresholds, reranking, diversity. Knows neither users nor partitions. B reads, S state, F features.
+Owns how a user's state and the event's features become a ranked list: head, context, similarity,
+co-occurrence, popularity, exclusion, thresholds, reranking, diversity. Knows neither users nor partitions.
+B reads, S state, F features.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from stream.bundle import Bundle
 from stream.candidates import Candidates
+from stream.co_occurrence import Raises
 from stream.config import Config
 from stream.core.risk import risk_of_silence, silence_at_risk
 from stream.core.scoring import DIVERSITY_POOL, Policy, diversify, excluded_items, group_by_policy
@@ -124,13 +126,20 @@ class Model:
             excluded = excluded_items(policy, reads.recent[rows], reads.converted[rows])
             excluded = None if excluded is None else self.candidates.rows(excluded)
             part = None if offset is None else offset[rows]
-            scores, best = self._best(policy, user[rows], part, excluded)
+            near = self.bundle.near
+            raises = None if near is None else near.raises(reads.recent[rows])
+            scores, best = self._best(policy, user[rows], part, excluded, raises)
             for i, row in enumerate(rows.tolist()):
                 ranked[row] = self._list(policy, scores[i], best[i])
         return ranked
 
     def _best(
-        self, policy: Policy, user: Floats, offset: Floats | None, excluded: Ints | None
+        self,
+        policy: Policy,
+        user: Floats,
+        offset: Floats | None,
+        excluded: Ints | None,
+        raises: Raises | None,
     ) -> tuple[Floats, Ints]:
         """Return the candidates of each list, best first, −∞ and −1 where there are too few."""
         k = pool = policy.k * (DIVERSITY_POOL if policy.diversity > 0 else 1)
@@ -141,23 +150,36 @@ class Model:
             bias = bias + np.float32(policy.popularity) * self.candidates.prior
         query = user if offset is None else user + offset
         if policy.min_similarity is None and policy.min_context is None:
-            scores, rows = self.candidates.scorer.top(query, pool, extra_bias=bias, exclude=excluded)
+            scorer = self.candidates.scorer
+            scores, rows = scorer.top(query, pool, extra_bias=bias, exclude=excluded, raises=raises)
         else:
-            scores, rows = self._best_above(policy, user, offset, excluded, bias, pool)
+            scores, rows = self._best_above(policy, user, offset, excluded, raises, bias, pool)
         if self._reranker is not None:
             scores, rows = self._reranker.rank(query, scores, rows, self.candidates.vectors)
         return scores[:, :k], rows[:, :k]
 
     def _best_above(
-        self, policy: Policy, user: Floats, offset: Floats | None, excluded: Ints | None, bias: Floats, k: int
+        self,
+        policy: Policy,
+        user: Floats,
+        offset: Floats | None,
+        excluded: Ints | None,
+        raises: Raises | None,
+        bias: Floats,
+        k: int,
     ) -> tuple[Floats, Ints]:
-        """The same with thresholds on similarity and context, which need the two products apart."""
+        """The same with thresholds on similarity and context, which need the two products apart.
+
+        Co-occurrence and popularity do not count for the thresholds.
+        """
         similarity = self.candidates.scorer.scores(user)
         if offset is None:
             context = np.zeros_like(similarity)
         else:
             context = self.candidates.scorer.scores(offset, -self.candidates.scorer.bias)
         total = similarity + context + bias
+        if raises is not None:
+            raises.add_to(total)
         if policy.min_similarity is not None:
             total[similarity <= policy.min_similarity] = -np.inf
         if policy.min_context is not None:

@@ -15,6 +15,9 @@ so a block whose greatest length and bias stay below a row's k-th best has nothi
 method of Teflioudi, Gemulla and Mykytiuk, SIGMOD 2015). The items are sorted so that the promising blocks
 come first. It saves much where biases or lengths differ and costs next to nothing where they do not.
 
+Raises (stream/co_occurrence.py) come on top. They are above 0, so whatever they bring into a list is raised
+itself: of the raised items those that could get there, by the same bound, are scored once more, one by one.
+
 A row's result does not depend on the other rows of the call, to the bit. Of equal scores the lower index
 comes first. A score of −∞ (a bias of −∞: the item is withdrawn) is never returned.
 """
@@ -28,11 +31,13 @@ import numpy.typing as npt
 from numba import njit
 
 from stream.bundle import Bundle
+from stream.co_occurrence import Raises
 from stream.core.events import NO_ITEM
 from stream.runtime import open_session
 
 Floats = npt.NDArray[np.float32]
 Items = npt.NDArray[np.int32]
+Offsets = npt.NDArray[np.int64]
 
 #: Rows of one product: enough to pay for the calls, few enough that the scores of a block stay in the cache.
 ROWS: Final = 64
@@ -49,6 +54,8 @@ class Scorer:
         self._block = bundle.manifest.block
         self._sessions: list[Any] = []
         self._item_of = np.empty(0, np.int32)  # [P], NO_ITEM where a block is not full
+        self._vectors = bundle.items  # of the bundle alone: what came later is never raised
+        self._lengths = np.sqrt(np.einsum("id,id->i", bundle.items, bundle.items))
         self._length = np.empty(0, np.float32)  # of the longest item of each block
         self._open = np.empty((0, bundle.manifest.embedding_size), np.float32)  # of the block not yet full
         self.bias = np.empty(0, np.float32)  # [I]
@@ -64,6 +71,7 @@ class Scorer:
         other._graph, other._block = self._graph, self._block
         other._sessions, other._item_of, other._length = list(self._sessions), self._item_of, self._length
         other._open, other.bias = self._open, self.bias
+        other._vectors, other._lengths = self._vectors, self._lengths
         other._extend(vectors, bias)
         return other
 
@@ -74,11 +82,13 @@ class Scorer:
         *,
         extra_bias: Floats | None = None,
         exclude: Items | None = None,
+        raises: Raises | None = None,
     ) -> tuple[Floats, Items]:
         """Return the scores [B, k] and indices [B, k] of the k best items of each row, best first.
 
         query [B, D]; extra_bias [I] is added to the items' own; exclude [B, n] are items that a row must not
-        get, −1 for none. Where fewer than k items are left, the rest of a row is −∞ and −1.
+        get, −1 for none; raises are added to the rows' scores. Where fewer than k items are left, the rest of
+        a row is −∞ and −1.
         """
         bias = self._placed(extra_bias)
         highest = bias.max(axis=1, initial=-np.inf)
@@ -94,6 +104,9 @@ class Scorer:
                     product = session.run(["scores"], part)[0]
                     items_of_block = self._item_of[j * self._block : (j + 1) * self._block]
                     keep_best(product, bias[j], items_of_block, barred[rows], scores[rows], items[rows])
+        if raises is not None:
+            own = self.bias if extra_bias is None else self.bias + extra_bias
+            raise_best(query, length, self._vectors, self._lengths, own, barred, *raises, scores, items)
         return scores, items
 
     def scores(self, query: Floats, extra_bias: Floats | None = None) -> Floats:
@@ -185,13 +198,61 @@ def keep_best(
                     continue
                 if _is_in(barred[b], item):
                     continue
-                place = k - 1
-                while place > 0 and _goes_before(score, item, best[b, place - 1], best_item[b, place - 1]):
-                    best[b, place] = best[b, place - 1]
-                    best_item[b, place] = best_item[b, place - 1]
-                    place -= 1
-                best[b, place] = score
-                best_item[b, place] = item
+                _put(score, item, k - 1, best[b], best_item[b])
+
+
+@njit(cache=True, nogil=True)
+def raise_best(
+    query: Floats, length: Floats, vectors: Floats, lengths: Floats, bias: Floats, barred: Items,
+    start: Offsets, item: Items, value: Floats, best: Floats, best_item: Items,
+) -> None:  # fmt: skip
+    """Raise scores, and put the raised items into the rows' top k that belong there.
+
+    query [B, D] with length [B], vectors [I, D] with lengths [I], bias [I]; start, item and value as in
+    `Raises`; the rest as in `keep_best`.
+    """
+    k = best.shape[1]
+    raised = np.zeros(len(vectors), np.float32)  # of one row, what has not been added yet
+    for b in range(len(query)):
+        for at in range(start[b], start[b + 1]):
+            raised[item[at]] = value[at]
+        for place in range(k):
+            listed = best_item[b, place]
+            if listed != NO_ITEM and listed < len(raised) and raised[listed] > 0:
+                score = best[b, place] + raised[listed]
+                raised[listed] = 0
+                _put(score, listed, place, best[b], best_item[b])
+        for at in range(start[b], start[b + 1]):
+            i = item[at]
+            if raised[i] == 0:
+                continue
+            raised[i] = 0
+            kth = best[b, k - 1]
+            bound = length[b] * lengths[i] * (1 + ROUNDING) + bias[i] + value[at]
+            if bound < kth - ROUNDING * abs(kth) or _is_in(barred[b], i):
+                continue
+            score = _product(query[b], vectors[i]) + bias[i] + value[at]
+            if _goes_before(score, i, kth, best_item[b, k - 1]):
+                _put(score, i, k - 1, best[b], best_item[b])
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _product(query: Floats, vector: Floats) -> np.float32:
+    total = np.float32(0)
+    for d in range(len(query)):  # in the order that the vector registers have it, whatever the batch
+        total += query[d] * vector[d]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _put(score: float, item: int, place: int, best: Floats, best_item: Items) -> None:
+    """Put an item into the row, from `place` on upwards: what stands there moves down, or out."""
+    while place > 0 and _goes_before(score, item, best[place - 1], best_item[place - 1]):
+        best[place] = best[place - 1]
+        best_item[place] = best_item[place - 1]
+        place -= 1
+    best[place] = score
+    best_item[place] = item
 
 
 @njit(cache=True, nogil=True)

@@ -1,10 +1,11 @@
 """What each score of a list is made of: the user's history, the context, and what everyone is told.
 
-    history      (u − u₀) · v      what the user's events add; u₀ is the embedding of someone without any
-    context      g(context) · v
-    prior        u₀ · v + b        what someone without history, context and policy would see
-    popularity   the policy's weight times the log share of sales
-    reranked     what the network over the best candidates changed
+    history         (u − u₀) · v      what the user's events add; u₀ is the embedding of someone without any
+    context         g(context) · v
+    prior           u₀ · v + b        what someone without history, context and policy would see
+    co-occurrence   what the neighbours of the user's last items add
+    popularity      the policy's weight times the log share of sales
+    reranked        what the network over the best candidates changed
 
 They sum to the score. Every model scores by a product with the query, so this holds for any encoder and
 similarity; the query's parts under cosine are those of the normalised user.
@@ -28,6 +29,7 @@ class Share(msgspec.Struct):
     history: float
     context: float
     prior: float
+    co_occurrence: float
     popularity: float
     reranked: float
 
@@ -55,7 +57,10 @@ def listening(model: Model | None) -> Iterator[Heard]:
             heard.made, heard.reads = (
                 ranked[-1],
                 reads._replace(
-                    state=reads.state[-1:], features=reads.features[-1:], lifecycle=reads.lifecycle[-1:]
+                    state=reads.state[-1:],
+                    features=reads.features[-1:],
+                    lifecycle=reads.lifecycle[-1:],
+                    recent=reads.recent[-1:],
                 ),
             )
         return ranked
@@ -80,8 +85,13 @@ def share_out(model: Model, heard: Heard, item_ids: list[str]) -> list[Share]:
     history = vectors @ (user.astype(np.float64) - nobody)
     context = vectors @ offset[0] if offset is not None else np.zeros(len(rows))
     prior = vectors @ nobody + model.candidates.scorer.bias[rows]
+    raised = np.zeros((1, model.candidates.scorer.items), np.float32)
+    if model.bundle.near is not None:
+        model.bundle.near.raises(reads.recent).add_to(raised)
+    co_occurrence = raised[0, rows].astype(np.float64)
     weight = model.policies[int(reads.lifecycle[0])].popularity
     popularity = weight * model.candidates.prior[rows].astype(np.float64)
-    rest = np.array(made.scores) - history - context - prior - popularity
-    columns = np.stack([history, context, prior, popularity, rest if model.reranks else 0.0 * rest], 1)
+    rest = np.array(made.scores) - history - context - prior - co_occurrence - popularity
+    rest = rest if model.reranks else 0.0 * rest
+    columns = np.stack([history, context, prior, co_occurrence, popularity, rest], 1)
     return [Share(item, *map(float, parts)) for item, parts in zip(item_ids, columns, strict=True)]

@@ -1,10 +1,10 @@
 """Leave-one-out on item sequences: everyone's last item is asked for, the one before it chooses.
 
-Trained is on all but the last two items of each user; settings, the number of epochs and the blend's weight
-are chosen by the second last; the test shows the model all but the last. Then what was chosen is trained once
-more, on all but the last item (`retrained`), as an operator would; published figures are without that. Every
-item of the catalogue is ranked. Where users do not take an item twice, those they had are taken out, as
-published figures have it; the other figure stands beside it.
+Trained is on all but the last two items of each user; settings, the number of epochs and how much
+co-occurrence counts are chosen by the second last; the test shows the model all but the last. Then what was
+chosen is trained once more, on all but the last item (`retrained`), as an operator would; published figures
+are without that. Every item of the catalogue is ranked. Where users do not take an item twice, those they had
+are taken out, as published figures have it; the other figure stands beside it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from benchmarks.quality.table import Result, Row, Stopwatch
 from models import metrics
 from models.baselines import Factors, ItemNeighbours, Neighbours, Popularity, Recency, choose_neighbours
 from models.checkpoint import Epoch
+from models.co_occurrence import fit_near
 from models.dataset import Sequences
-from models.ranking import Asked, Blend, ModelScorer, Ranked, Scorer, ask_last, choose_weight, rank, summarise
-from models.recipe import Recipe, Validation, read_recipe
+from models.ensemble import Model
+from models.ranking import Asked, ModelScorer, Ranked, Scorer, ask_last, rank, summarise
+from models.recipe import CoOccurrence, Recipe, Validation, read_recipe
 from models.recommender import Recommender
 from models.run import describe
 from models.sequences import choose_users, share_of_repeats, without_last
@@ -40,13 +42,13 @@ LONG: Final = Path("models/recipes/long_sequences.toml")
 JUDGES: Final = 3000
 #: With fewer events than this being repeats, items that a user had are taken out of the lists.
 REPEATS_MAX: Final = 0.01
-WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 COLUMNS: Final = ["HR@5", "NDCG@5", "HR@10", "NDCG@10", "MRR", "NDCG@10 all items", "coverage", "novelty"]
 #: Optimizer steps that a training should have, within the epochs below.
 STEPS: Final = 1400
 EPOCHS: Final = (8, 12)
 
-
+#: Neighbours of an item. The default, half of it, listed as well or .0005 worse by those who choose.
+KEPT: Final = 100
 #: Behind the names of rows that have learnt the second last items too.
 RETRAINED: Final = ", retrained"
 
@@ -106,11 +108,41 @@ def train(
     recipe = msgspec.structs.replace(recipe, validation=watched)
     described = describe(item_ids, words, recipe) if words else None
     model = make_model(trial.train, recipe, described)
+    return model, fit(model, trial.train, recipe, tell, split=watch(trial), checkpoint=checkpoint)
+
+
+def watch(trial: Trial) -> Split:
+    """Return what is learnt, and that the judges' last events are asked about."""
     wanted = np.zeros(len(trial.judged.item), np.bool_)
     wanted[trial.judged.start[1:] - 1] = True
     end_ms = int(trial.judged.time_ms.max()) + 1
-    split = Split(trial.train, trial.judged, wanted, end_ms, end_ms)
-    return model, fit(model, trial.train, recipe, tell, split=split, checkpoint=checkpoint)
+    return Split(trial.train, trial.judged, wanted, end_ms, end_ms)
+
+
+def add_near(
+    model: Model,
+    trial: Trial,
+    recipe: Recipe,
+    how: Neighbours,
+    learnt: Sequences,
+    strength: float | None = None,
+) -> float:
+    """Give the model the neighbours in `learnt`; return their strength, given or chosen."""
+    asked = CoOccurrence(how.reach, how.fade, how.back, how.power, how.decay, KEPT, strength)
+    watched = msgspec.structs.replace(recipe.validation, unseen=trial.unseen)
+    recipe = msgspec.structs.replace(recipe, validation=watched, co_occurrence=asked)
+    fit_near(model, watch(trial)._replace(learn=learnt), recipe)
+    return model.near.strength if model.near else 0.0
+
+
+def tell_strength(strength: float, chosen_by: str) -> str:
+    """Say how much co-occurrence counts beside the encoders."""
+    if not strength:
+        return f"Co-occurrence beside the encoders: none, chosen by {chosen_by}."
+    return (
+        f"Co-occurrence beside the encoders: strength {strength:g}, chosen by {chosen_by}; it is part of the"
+        " model, and served."
+    )
 
 
 def retrain(
@@ -128,9 +160,10 @@ def retrain(
 
 
 def load_recipe(data: Data, settings: Sequence[str], own: Sequence[str] = ()) -> Recipe:
-    """own: what an encoder has for itself."""
+    """own: what an encoder has for itself. Co-occurrence comes later, so that it can be told apart."""
     words = ['attributes=["*"]'] if data.words else []
-    return read_recipe(data.recipe, [*words, *data.settings, *own, *settings])
+    recipe = read_recipe(data.recipe, [*words, *data.settings, *own, *settings])
+    return msgspec.structs.replace(recipe, co_occurrence=None)
 
 
 def name_ensemble(recipes: Sequence[Recipe]) -> str:
@@ -173,32 +206,35 @@ class Comparison:
         return choose_neighbours(train, self.judge)
 
     def add_ours(
-        self, trained: Sequence[Trained], near: Scorer, weight: float | None = None, retrained: str = ""
+        self,
+        trained: Sequence[Trained],
+        how: Neighbours,
+        learnt: Sequences,
+        strength: float | None = None,
+        retrained: str = "",
     ) -> float:
-        """Add neighbours, the encoder, its ensemble if there are several, and the blend with the neighbours.
+        """Add neighbours, the encoder, its ensemble if there are several, and that with co-occurrence.
 
-        weight: of the neighbours in the blend; None: it is chosen. Returns it.
+        strength: of co-occurrence beside the encoder; None: it is chosen. Returns it.
         """
         length_max = self.recipe.length_max
-        beside = self.add(f"co-occurrence{retrained}", "baseline", near)
+        beside = self.add(f"co-occurrence{retrained}", "baseline", ItemNeighbours(learnt, how))
         for n in [0, *range(self.data.members, len(trained))]:
             alone = ModelScorer(trained[n].model, length_max)
             self.add(f"{self.recipes[n].encoder}{retrained}", "ours", alone)
-        scorer, name = ModelScorer(join(trained), length_max), name_ensemble(self.recipes)
+        model, name = join(trained), name_ensemble(self.recipes)
         if len(trained) > 1:
-            self.add(f"{name}{retrained}", "ours", scorer)
-        if weight is None:
-            asked, unseen = self.trial.choose, self.trial.unseen
-            weight, _ = choose_weight(scorer, near, asked, unseen=unseen, weights=WEIGHTS)
+            self.add(f"{name}{retrained}", "ours", ModelScorer(model, length_max))
+        strength = add_near(model, self.trial, self.recipe, how, learnt, strength)
         name = f"{name} + co-occurrence{retrained}"
-        gains = metrics.ndcg(self.add(name, "ours", Blend([scorer, near], [1.0 - weight, weight])).chosen)
+        gains = metrics.ndcg(self.add(name, "ours", ModelScorer(model, length_max)).chosen)
         sure = metrics.bootstrap((gains,), seed=self.recipe.seed)
         more = metrics.difference(gains, metrics.ndcg(beside.chosen), seed=self.recipe.seed)
         self.notes.append(
             f"{name}: NDCG@10 lies within {sure.low:.4f} … {sure.high:.4f} (95 %),"
             f" {more.low:+.4f} … {more.high:+.4f} beside co-occurrence{retrained}."
         )
-        return weight
+        return strength
 
 
 def compare(data: Data, settings: list[str], command: str, *, factors: bool = True) -> Result:
@@ -214,7 +250,7 @@ def compare(data: Data, settings: list[str], command: str, *, factors: bool = Tr
         " the best."
         for one, done in zip(recipes, trained, strict=True)
     ]
-    weight = table.add_ours(trained, ItemNeighbours(trial.train, how))
+    strength = table.add_ours(trained, how, trial.train)
     again = train_all(
         partial(retrain, trial.retrain, data.words, item_ids),
         [
@@ -222,9 +258,9 @@ def compare(data: Data, settings: list[str], command: str, *, factors: bool = Tr
             for one, done in zip(recipes, trained, strict=True)
         ],
     )
-    table.add_ours(again, ItemNeighbours(trial.retrain, how), weight, RETRAINED)
+    table.add_ours(again, how, trial.retrain, strength, RETRAINED)
     table.notes += [
-        f"The blend's weight, chosen on the second last items: {weight:.1f}.",
+        tell_strength(strength, "the second last items"),
         "`retrained`: the same settings, learnt from all but each user's last item.",
     ]
     if len(recipes) > 1:

@@ -2,8 +2,8 @@
 
 That is what its `filter_rated` does, which is on in the run whose .1974 stands in the name of the checkpoint
 (github.com/asash/gSASRec-pytorch, config.py). Trained is on train_input, which has the judged users without
-the last item of val_input and the answer. The epoch and the blend's weight are chosen by the last items of
-others, which are not learnt from; so were the settings.
+the last item of val_input and the answer. The epoch and how much co-occurrence counts are chosen by the last
+items of others, which are not learnt from; so were the settings.
 """
 
 from __future__ import annotations
@@ -12,37 +12,36 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 import torch
 
-from benchmarks.quality.leave_one_out import LONG, WEIGHTS, Trial, train
+from benchmarks.quality.leave_one_out import LONG, Trial, add_near, tell_strength, train
 from benchmarks.quality.members import join, train_all
 from benchmarks.quality.table import Result, Row, Stopwatch
 from models import metrics
 from models.baselines import ItemNeighbours, Popularity, choose_neighbours
 from models.dataset import Sequences
-from models.ranking import Asked, Blend, ModelScorer, Scorer, ask_last, choose_weight, rank
-from models.recipe import read_recipe
+from models.ranking import Asked, ModelScorer, Scorer, ask_last, rank
+from models.recipe import Recipe, read_recipe
 from models.sequences import choose_users, from_lists, read_lines
 
 #: Chosen on: users that are judged do not choose.
 CHOOSERS: Final = 2048
 ORDERED: Final = Path("models/recipes/ordered_sequences.toml")
-#: Of the ensemble: attention, and a larger GRU than where there is a tenth of the ratings, with what it takes
-#: not to learn them by heart.
+#: A larger GRU than where there is a tenth of the ratings, with what it takes not to learn them by heart.
+LARGE: Final = [
+    "embedding_size=128",
+    "encoder_config={hidden=384}",
+    "memory_half_lives=[0.3, 1.0, 4.0, 16.0]",
+    "neighbours={}",
+    "dropout=0.5",
+]
+#: Of the ensemble. The GRUs differ in what an epoch sees of a long history, and in where chance begins.
 MEMBERS: Final[dict[str, tuple[Path, list[str]]]] = {
     "transformer": (ORDERED, []),
-    "gru": (
-        LONG,
-        [
-            "embedding_size=128",
-            "encoder_config={hidden=384}",
-            "memory_half_lives=[0.3, 1.0, 4.0, 16.0]",
-            "neighbours={}",
-            "dropout=0.5",
-            "epochs=16",
-        ],
-    ),
+    "gru, a stretch of each": (LONG, [*LARGE, "epochs=16"]),
+    "gru, all of each": (LONG, [*LARGE, 'augment={stretches="all"}', "epochs=12", "seed=1"]),
 }
 #: Events of a history that are read for a list.
 LENGTH: Final = 200
@@ -94,6 +93,12 @@ def share_in_order(data: Sequences, least: int = 20, seed: int = 0) -> tuple[flo
     return tuple(float((np.maximum(n, both - n) / both).mean()) for n in (one, chance))  # type: ignore[return-value]
 
 
+def read_member(name: str, settings: list[str]) -> Recipe:
+    """Return the member's recipe. Co-occurrence comes later, so that it can be told apart."""
+    path, own = MEMBERS[name]
+    return msgspec.structs.replace(read_recipe(path, [*own, *settings]), co_occurrence=None)
+
+
 class Comparison:
     """The rows of the table, as they are found."""
 
@@ -117,12 +122,12 @@ def run(folder: Path, settings: list[str], command: str, *, resume: bool = False
     """Return the table. resume: let trainings go on from where an earlier call was killed."""
     watch = Stopwatch()
     torch.set_num_threads(1)
-    recipes = [read_recipe(path, [*own, *settings]) for path, own in MEMBERS.values()]
+    recipes = [read_member(name, settings) for name in MEMBERS]
     trial, item_ids = make_trial(folder)
     table = Comparison(trial, recipes[0].seed)
     table.add("popularity", "baseline", Popularity(trial.train))
-    near = ItemNeighbours(trial.train, choose_neighbours(trial.train, table.choosers))
-    table.add("co-occurrence", "baseline", near)
+    how = choose_neighbours(trial.train, table.choosers)
+    table.add("co-occurrence", "baseline", ItemNeighbours(trial.train, how))
     before = watch.minutes
     training = partial(train, trial, {}, item_ids)
     trained = train_all(training, recipes, resume=trial.train if resume else None)
@@ -139,12 +144,13 @@ def run(folder: Path, settings: list[str], command: str, *, resume: bool = False
         notes.append(
             "Taken over from earlier calls were epochs whose minutes are of the clock, not of the CPU."
         )
-    name, together = " + ".join(MEMBERS), ModelScorer(join(trained), LENGTH)
-    table.add(name, "ours", together)
-    notes.append(f"`{name}`: one model of both, their scores added, as `ebbtide-train join` makes it.")
-    weight, _ = choose_weight(together, near, trial.choose, unseen=True, weights=WEIGHTS)
-    table.add(f"{name} + co-occurrence", "ours", Blend([together, near], [1.0 - weight, weight]))
-    notes.append(f"The blend's weight, chosen on {CHOOSERS:,} other users: {weight:.1f}.")
+    together = join(trained)
+    table.add("all together", "ours", ModelScorer(together, LENGTH))
+    notes.append("`all together`: one model, their scores added, as `ebbtide-train join` makes it.")
+    strength = add_near(together, trial, recipes[0], how, trial.train)
+    if strength:
+        table.add("all together + co-occurrence", "ours", ModelScorer(together, LENGTH))
+    notes.append(tell_strength(strength, f"{CHOOSERS:,} other users"))
     protocol = (
         f"{len(trial.test.answer)} validation users, all {len(item_ids):,} items ranked, those that a user"
         f" had taken out. `choosers`: NDCG@10 of {CHOOSERS:,} other users, by whom the epochs were chosen."

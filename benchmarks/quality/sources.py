@@ -17,13 +17,14 @@ RECBOLE: Final = "recbole==1.2.1"
 LIFETIMES: Final = "Lifetimes==0.11.3"
 
 
-#: Attention beside the GRU, chosen by the second last items of LastFM.
-ATTENTION: Final = (
-    'encoder="transformer"',
-    "encoder_config={width=64, layers=1, heads=2, window=50, dropout=0.3}",
-    'entrance="norm"',
-    "untied=true",
-)
+def attention(layers: int) -> tuple[str, ...]:
+    """Return the settings of attention beside the GRU."""
+    return (
+        'encoder="transformer"',
+        f"encoder_config={{width=64, layers={layers}, heads=2, window=50, dropout=0.3}}",
+        'entrance="norm"',
+        "untied=true",
+    )
 
 
 def figures(hit: float, gain: float) -> dict[str, float]:
@@ -81,7 +82,7 @@ def load(name: str, folder: Path, file: Path | None = None, attributes: Path | N
         # Few events: more is drawn back to what the attributes say.
         settings = ("weight_decay=8.0",) if name == "lastfm" else ()
         published = {"beauty": BEAUTY, "lastfm": LASTFM}[name]
-        beside = (ATTENTION,) if name == "lastfm" else ()
+        beside = (attention({"beauty": 2, "lastfm": 1}[name]),)  # chosen by the second last items
         return Data(name, stem, sequences, words, published, settings=settings, beside=beside)
     if name == "ml100k":
         sequences = read_atomic(read_from_wheel(wheel(RECBOLE), ML100K_TABLE))

@@ -165,6 +165,7 @@ OTHER = (
     'encoder="transformer"', "encoder_config={width=16,layers=1,window=8}",
     'step_features=["kind=buy","gap_log"]', 'context_features=["hour_sin"]', "embedding_size=12",
     'hazard={bins=["4d","12d"],horizon="6d"}', "untied=true", 'entrance="norm"',
+    "co_occurrence={strength=0.5}",
 )  # fmt: skip
 
 
@@ -234,7 +235,7 @@ def test_an_ensemble_is_judged_and_explained_as_any_run(place: Place) -> None:
     explained = place.explain()
     assert explained["events"] > 5
     first = explained["items"][0]
-    parts = sum(first[name] for name in ("history", "context", "prior", "reranked"))
+    parts = sum(first[name] for name in ("history", "context", "prior", "co_occurrence", "reranked"))
     assert parts == pytest.approx(first["score"], abs=1e-4)
     assert first["context"] != 0.0
 

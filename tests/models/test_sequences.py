@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import metrics
-from models.baselines import ItemNeighbours, Neighbours, Popularity, Recency, as_logs, near_counts
-from models.dataset import Sequences
-from models.ranking import Asked, Blend, ModelScorer, ask_last, choose_weight, rank
+from models.baselines import Neighbours, Popularity, Recency, as_logs, near_counts
+from models.ranking import Asked, ModelScorer, ask_last, rank
 from models.recipe import Recipe
 from models.sequences import (
     choose_users,
@@ -130,40 +128,12 @@ def test_logs_of_shares_sum_to_one() -> None:
     assert np.exp(as_logs(earned, share)).sum(1)[0] == pytest.approx(1.0)
 
 
-def test_a_models_scores_are_those_of_its_sequence_and_blend_with_neighbours() -> None:
+def test_a_models_scores_are_those_of_its_sequence() -> None:
     chance = np.random.default_rng(0)
     lists = [[str(i) for i in chance.integers(0, 12, chance.integers(3, 7))] for _ in range(30)]
     data = from_lists([str(u) for u in range(30)], lists)
     model = make_model(data, Recipe(embedding_size=8, encoder_config={"hidden": 8}), None)
-    scorer, near = ModelScorer(model), ItemNeighbours(data)
+    scorer = ModelScorer(model)
     many, one = scorer.scores(data, np.arange(5)), scorer.scores(data, np.array([3]))
     assert many[3] == pytest.approx(one[0], abs=1e-5)
     assert np.exp(many).sum(1) == pytest.approx(np.ones(5), abs=1e-5)
-    users = np.arange(5)
-    half = Blend([scorer, near], [0.5, 0.5]).scores(data, users)
-    expected = 0.5 * np.exp(many) + 0.5 * np.exp(near.scores(data, users))
-    assert np.exp(half) == pytest.approx(expected, abs=1e-6)
-    weight, found = choose_weight(scorer, near, ask_last(data), unseen=False, weights=[0.0, 1.0])
-    assert found[weight] == max(found.values())
-
-
-class Counted:
-    """Scores by chance, and counts how often it is asked."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def scores(self, known: Sequences, users: np.ndarray) -> np.ndarray:
-        self.asked += 1
-        return np.random.default_rng(int(users[0])).random((len(users), 12), np.float32)
-
-
-def test_a_weight_is_chosen_with_each_scorer_asked_once() -> None:
-    data = from_lists(
-        [str(u) for u in range(200)], [[str((u + i) % 12) for i in range(4)] for u in range(200)]
-    )
-    parts = [Counted(), Counted()]
-    _, found = choose_weight(*parts, ask_last(data), unseen=True, weights=[0.0, 0.3, 0.6, 1.0])
-    assert [part.asked for part in parts] == [2, 2]  # of 200 users 128 go together
-    blend = rank(Blend(parts, [0.7, 0.3]), ask_last(data), unseen=True)
-    assert found[0.3] == pytest.approx(metrics.ndcg(blend.chosen).mean())
