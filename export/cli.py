@@ -76,6 +76,9 @@ def show(bundle: Bundle, parity: Parity) -> None:
     size = sum(file.stat().st_size for file in bundle.path.iterdir())
     table = Table(title=f"{bundle.version} in {bundle.path}", show_header=False)
     table.add_row("size", f"{size / 1e6:.2f} MB, {bundle.manifest.items:,} items")
+    if bundle.near is not None:
+        pairs = f"{len(bundle.near.item):,} pairs of neighbours, strength {bundle.near.strength:g}"
+        table.add_row("co-occurrence", pairs)
     table.add_row("state", f"{4 * bundle.manifest.state_size:,} bytes a user")
     for batch, micros in time_steps(bundle).items():
         table.add_row(f"step, batch of {batch}", f"{micros:.1f} µs an event")

@@ -31,7 +31,7 @@ from stream.co_occurrence import Near
 from stream.errors import UsageError
 
 #: What is tried, beside leaving the neighbours out.
-STRENGTHS: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
+STRENGTHS: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.4, 2.0)
 
 
 def fit_near(model: Model, split: Split, recipe: Recipe) -> dict[float, float]:

@@ -46,7 +46,7 @@ def page(explanation: Explanation) -> RenderableType:
 
 def _list(explanation: Explanation) -> Table:
     names = [name for name in PARTS if any(getattr(item, name) for item in explanation.items)]
-    table = Table("", "item", "score", *names, box=None)
+    table = Table("", "item", "score", *(name.replace("_", "-") for name in names), box=None)
     for number, item in enumerate(explanation.items, 1):
         parts = (f"{getattr(item, name):+.4f}" for name in names)
         table.add_row(str(number), item.item_id, f"{item.score:.4f}", *parts)

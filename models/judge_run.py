@@ -124,8 +124,9 @@ def judge_last(run: Run, data: Sequences) -> dict[str, dict[str, Any]]:
     if data.item_ids != run.item_ids or asked.known.fingerprint() != run.record.fingerprint:
         raise UsageError("these are not the data of the run", remedy="give the file that it was trained on")
     rows: dict[str, dict[str, Any]] = {}
+    name = run.model.config.encoder + (" + co-occurrence" if run.model.near else "")
     scorers: dict[str, Scorer] = {
-        run.model.config.encoder: ModelScorer(run.model, run.recipe.length_max),
+        name: ModelScorer(run.model, run.recipe.length_max),
         "popularity": Popularity(asked.known),
     }
     for name, scorer in scorers.items():

@@ -113,9 +113,14 @@ def _interval(estimate: Estimate | tuple[float, float, float]) -> str:
 def _table(title: str, *headings: str) -> Table:
     table = Table(title=title)
     for heading in headings:
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     return table
 
 
 def _print(table: Table) -> None:
-    Console().print(table)
+    """Print the table whole: where the terminal is narrower, or there is none, its lines are longer."""
+    console = Console()
+    console.width = max(
+        console.width, console.measure(table, options=console.options.update(width=10_000)).maximum
+    )
+    console.print(table)

@@ -154,7 +154,7 @@ def _list(explanation: Explanation) -> Iterator[RenderableType]:
     cause = "an event" if made.trigger == "event" else "silence, a win-back"
     yield _head(f"Last list, at {when(made.event_time)}, by {cause}, policy {made.policy}")
     names = [name for name in PARTS if any(abs(getattr(share, name)) > 0 for share in explanation.shares)]
-    table = Table("", "item", "score", *names, box=None)
+    table = Table("", "item", "score", *(name.replace("_", "-") for name in names), box=None)
     for i, item in enumerate(made.items, 1):
         parts = [f"{getattr(explanation.shares[i - 1], name):+.4f}" for name in names]
         table.add_row(str(i), item.item_id, f"{item.score:.4f}", *parts)

@@ -219,6 +219,7 @@ def test_the_parts_of_a_score_sum_to_it(run: Run, options: dict[str, Any], tmp_p
     Console(file=text, width=120).print(page(told, config))
     assert "history" in text.getvalue()
     assert ("reranked" in text.getvalue()) == ("rerank_hidden" in options)
+    assert ("co-occurrence" in text.getvalue()) == ("neighbours" in options)
 
 
 def test_the_most_telling_comes_first(run: Run) -> None:
