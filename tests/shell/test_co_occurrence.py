@@ -100,6 +100,15 @@ def test_the_search_finds_what_adding_up_everything_finds(bundle: Bundle) -> Non
     assert (scorer.top(query, 10)[1] != items).any()
 
 
+def test_what_is_excluded_is_not_raised_into_a_list(bundle: Bundle) -> None:
+    scorer, near, recent = Scorer(bundle), near_of(bundle), recent_of(40)
+    query = np.random.default_rng(2).standard_normal((40, 8)).astype(np.float32)
+    _, items = scorer.top(query, 5, raises=near.raises(recent))
+    _, others = scorer.top(query, 5, raises=near.raises(recent), exclude=items)
+    for barred, listed in zip(items.tolist(), others.tolist(), strict=True):
+        assert not set(barred) & set(listed)
+
+
 def test_a_row_has_the_same_bits_in_any_batch(bundle: Bundle) -> None:
     scorer, near, recent = Scorer(bundle), near_of(bundle), recent_of(130)
     query = np.random.default_rng(2).standard_normal((130, 8)).astype(np.float32)
