@@ -17,9 +17,8 @@ from torch import Tensor
 from export.write import Floats, Precision, compress, expand
 from models.dataset import Sequences
 from models.items.table import ItemRows
-from models.judge import PLACES, gains_of, walk
+from models.judge import PLACES, gains_of, raises_after, walk
 from models.objective import Objective, learnt_items
-from models.recent import raises_at
 from models.recipe import Validation
 from models.run import Run
 from models.validate import end_of, hold_out
@@ -68,9 +67,7 @@ def _judge(run: Run, asked: Objective) -> tuple[Floats, np.ndarray]:
         if len(targets.item):
             query = asked.query(run.model, seen, targets)
             scores = query @ seen.vectors[:-1].T + seen.bias
-            raises = None
-            if run.model.near is not None:
-                raises = raises_at(run.model.near, asked.data, targets.events(seen.batch))
+            if (raises := raises_after(run.model, asked, seen, targets)) is not None:
                 scores += raises
             gains.append(_numpy(gains_of(query, seen, targets, raises=raises)))
             lists.append(scores.topk(min(PLACES, scores.shape[1]), 1).indices.numpy())

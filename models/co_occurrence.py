@@ -39,18 +39,14 @@ def fit_near(model: Model, split: Split, recipe: Recipe) -> dict[float, float]:
 
     0 is without them. A strength that the recipe names is taken as it is.
     """
+    check_choice(split, recipe)
     asked = recipe.co_occurrence
     assert asked is not None, "the recipe counts no neighbours"
     near = count_near(split.learn, asked)
     if asked.strength is not None:
         model.near = near._replace(strength=asked.strength) if asked.strength else None
         return {}
-    if split.judged is None:
-        raise UsageError(
-            "nothing is held out to choose the strength of co-occurrence by",
-            place="co_occurrence.strength",
-            remedy="name it, or hold something out (validation.by)",
-        )
+    assert split.judged is not None  # `check_choice` made sure
     learnt = learnt_items(split.learn, recipe.sold_min)
     found = try_strengths(
         model, near, Objective(split.judged, recipe, learnt, split.wanted, split.judge_until_ms)
@@ -58,6 +54,16 @@ def fit_near(model: Model, split: Split, recipe: Recipe) -> dict[float, float]:
     best = max(found, key=lambda strength: found[strength])
     model.near = near._replace(strength=best) if best else None
     return found
+
+
+def check_choice(split: Split, recipe: Recipe) -> None:
+    """Raise UsageError if the strength is to be chosen and there is nothing to choose it by."""
+    if recipe.co_occurrence and recipe.co_occurrence.strength is None and split.judged is None:
+        raise UsageError(
+            "nothing is held out to choose the strength of co-occurrence by",
+            place="co_occurrence.strength",
+            remedy="name it, or hold something out (validation.by)",
+        )
 
 
 def count_near(data: Sequences, recipe: CoOccurrence) -> Near:
@@ -99,4 +105,6 @@ def try_strengths(model: Model, near: Near, held: Objective) -> dict[float, floa
         unit = raises_at(near._replace(strength=1.0), held.data, targets.events(seen.batch))
         for strength, found in gains.items():
             found.append(gains_of(query, seen, targets, had, strength * unit))
+    if not gains[0.0]:  # nobody was asked about an item that is known: nothing speaks for neighbours
+        return {0.0: 0.0}
     return {strength: float(torch.cat(found).mean()) for strength, found in gains.items()}

@@ -45,12 +45,17 @@ def judge(model: Model, objective: Objective, *, ndcg: bool = False) -> dict[str
             targets = objective.targets(seen.batch)
             if len(targets.item):
                 had = objective.data if objective.recipe.validation.unseen else None
-                raises = None
-                if model.near is not None:
-                    raises = raises_at(model.near, objective.data, targets.events(seen.batch))
+                raises = raises_after(model, objective, seen, targets)
                 gains = gains_of(objective.query(model, seen, targets), seen, targets, had, raises)
                 add("ndcg", float(gains.mean()), len(gains))
     return {name: total / weights[name] for name, total in sums.items()}
+
+
+def raises_after(model: Model, objective: Objective, seen: Seen, targets: Targets) -> Tensor | None:
+    """Return what co-occurrence adds to the scores at the targets' positions, [P, I]; None if nothing."""
+    if model.near is None:
+        return None
+    return raises_at(model.near, objective.data, targets.events(seen.batch))
 
 
 def gains_of(

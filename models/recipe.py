@@ -246,6 +246,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stages: Annotated[list[Stage], _says("Trainings one after the other, as `[[stages]]`; none: one.")] = []
 
     def __post_init__(self) -> None:
+        if self.co_occurrence and not self.next_item.weight:
+            raise ValueError("`co_occurrence` raises items of a list, and next_item.weight = 0 makes none")
         if self.repurchase and self.neighbours:
             raise ValueError("the items' vectors can begin in one way only: `repurchase` or `neighbours`")
         if self.co_occurrence and self.rerank:

@@ -21,7 +21,7 @@ from models.augment import count_stretches, cut, into_stretches, vary_items
 from models.batches import count_batches, cut_batches, whole
 from models.batches import pad as pad
 from models.checkpoint import Epoch, Progress
-from models.co_occurrence import fit_near
+from models.co_occurrence import check_choice, fit_near
 from models.dataset import Sequences
 from models.judge import judge, read_silences
 from models.neighbours import neighbour_codes
@@ -61,6 +61,7 @@ def fit(
     after each epoch, and to go on from if it is there; each further stage has one of its own beside it.
     """
     split = split or hold_out(data, recipe.validation, recipe.seed)
+    check_choice(split, recipe)
     history: list[Epoch] = []
     for number, stage in enumerate(recipe.stages or [Stage()]):
         chosen = put(msgspec.structs.replace(recipe, stages=[]), stage.set, f"stages.{number}")

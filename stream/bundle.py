@@ -244,21 +244,7 @@ def _check_files(path: Path, manifest: Manifest) -> None:
 def _read_near(path: Path, manifest: Manifest) -> Near | None:
     if manifest.co_occurrence is None:
         return None
-    arrays: list[Any] = []
-    for name, dtype in NEAR_TYPES.items():
-        try:
-            array = np.load(path / name, allow_pickle=False)
-        except (ValueError, OSError) as error:
-            raise BundleError(f"no array: {error}", place=str(path / name), remedy=_EXPORT_AGAIN) from error
-        if array.ndim != 1 or array.dtype != dtype:
-            expected = f"{np.dtype(dtype).name} in one row"
-            raise BundleError(
-                f"{array.dtype} {array.shape}, expected {expected}",
-                place=str(path / name),
-                remedy=_EXPORT_AGAIN,
-            )
-        arrays.append(array)
-    start, item, weight = arrays
+    start, item, weight = (np.array(_load(path, name, None, (dtype,))) for name, dtype in NEAR_TYPES.items())
     near = Near(start, item, weight, manifest.co_occurrence.decay, manifest.co_occurrence.strength)
     if wrong := check_near(near, manifest.items):
         raise BundleError(wrong, place=str(path), remedy=_EXPORT_AGAIN)
@@ -268,23 +254,29 @@ def _read_near(path: Path, manifest: Manifest) -> Near | None:
 def _read_array(
     path: Path, name: str, shape: tuple[int, ...], dtypes: Sequence[Any] = (np.float16, np.float32)
 ) -> npt.NDArray[np.float32]:
-    place = str(path / name)
-    try:
-        array = np.load(path / name, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise BundleError(f"no array: {error}", place=place, remedy=_EXPORT_AGAIN) from error
-    if array.shape != shape or array.dtype not in dtypes:
-        expected = " or ".join(np.dtype(dtype).name for dtype in dtypes)
-        raise BundleError(
-            f"{array.dtype} {array.shape}, expected {expected} {shape}",
-            place=place,
-            remedy=_EXPORT_AGAIN,
-        )
+    array = _load(path, name, shape, dtypes)
     if not np.isfinite(array).all():
-        raise BundleError("holds numbers that are not finite", place=place, remedy=_EXPORT_AGAIN)
+        raise BundleError("holds numbers that are not finite", place=str(path / name), remedy=_EXPORT_AGAIN)
     floats: npt.NDArray[np.float32] = np.ascontiguousarray(array, np.float32)
     floats.flags.writeable = False
     return floats
+
+
+def _load(path: Path, name: str, shape: tuple[int, ...] | None, dtypes: Sequence[Any]) -> npt.NDArray[Any]:
+    """Return an array as it is stored, mapped from its file. shape: None for one of any length."""
+    place = str(path / name)
+    try:
+        array: npt.NDArray[Any] = np.load(path / name, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise BundleError(f"no array: {error}", place=place, remedy=_EXPORT_AGAIN) from error
+    if array.dtype not in dtypes or (array.ndim != 1 if shape is None else array.shape != shape):
+        expected = " or ".join(np.dtype(dtype).name for dtype in dtypes)
+        raise BundleError(
+            f"{array.dtype} {array.shape}, expected {expected} {shape or '(n,)'}",
+            place=place,
+            remedy=_EXPORT_AGAIN,
+        )
+    return array
 
 
 def _read_rows(path: Path, manifest: Manifest, name: str, shape: tuple[int, int]) -> npt.NDArray[np.float32]:

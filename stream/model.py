@@ -40,6 +40,16 @@ class RankedList(NamedTuple):
     scores: list[float]
 
 
+class Asked(NamedTuple):
+    """What the lists of one policy are searched by."""
+
+    policy: Policy
+    user: Floats  # [B, D]
+    offset: Floats | None  # [B, D] the context's
+    excluded: Ints | None  # [B, n] rows, −1 for none
+    raises: Raises | None
+
+
 class Reads(NamedTuple):
     """What lists are made from, one row a list."""
 
@@ -128,51 +138,39 @@ class Model:
             part = None if offset is None else offset[rows]
             near = self.bundle.near
             raises = None if near is None else near.raises(reads.recent[rows])
-            scores, best = self._best(policy, user[rows], part, excluded, raises)
+            scores, best = self._best(Asked(policy, user[rows], part, excluded, raises))
             for i, row in enumerate(rows.tolist()):
                 ranked[row] = self._list(policy, scores[i], best[i])
         return ranked
 
-    def _best(
-        self,
-        policy: Policy,
-        user: Floats,
-        offset: Floats | None,
-        excluded: Ints | None,
-        raises: Raises | None,
-    ) -> tuple[Floats, Ints]:
+    def _best(self, asked: Asked) -> tuple[Floats, Ints]:
         """Return the candidates of each list, best first, −∞ and −1 where there are too few."""
+        policy = asked.policy
         k = pool = policy.k * (DIVERSITY_POOL if policy.diversity > 0 else 1)
         if self._reranker is not None:
             pool = max(k, self._reranker.candidates)
         bias = self.candidates.withdrawn
         if policy.popularity:
             bias = bias + np.float32(policy.popularity) * self.candidates.prior
-        query = user if offset is None else user + offset
+        query = asked.user if asked.offset is None else asked.user + asked.offset
         if policy.min_similarity is None and policy.min_context is None:
             scorer = self.candidates.scorer
-            scores, rows = scorer.top(query, pool, extra_bias=bias, exclude=excluded, raises=raises)
+            scores, rows = scorer.top(
+                query, pool, extra_bias=bias, exclude=asked.excluded, raises=asked.raises
+            )
         else:
-            scores, rows = self._best_above(policy, user, offset, excluded, raises, bias, pool)
+            scores, rows = self._best_above(asked, bias, pool)
         if self._reranker is not None:
             scores, rows = self._reranker.rank(query, scores, rows, self.candidates.vectors)
         return scores[:, :k], rows[:, :k]
 
-    def _best_above(
-        self,
-        policy: Policy,
-        user: Floats,
-        offset: Floats | None,
-        excluded: Ints | None,
-        raises: Raises | None,
-        bias: Floats,
-        k: int,
-    ) -> tuple[Floats, Ints]:
+    def _best_above(self, asked: Asked, bias: Floats, k: int) -> tuple[Floats, Ints]:
         """The same with thresholds on similarity and context, which need the two products apart.
 
         Co-occurrence and popularity do not count for the thresholds.
         """
-        similarity = self.candidates.scorer.scores(user)
+        policy, _, offset, excluded, raises = asked
+        similarity = self.candidates.scorer.scores(asked.user)
         if offset is None:
             context = np.zeros_like(similarity)
         else:

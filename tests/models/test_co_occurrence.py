@@ -294,3 +294,22 @@ def test_evaluate_lists_with_it(place: Path) -> None:
     loaded.model.near = None
     without = make_lists(loaded.model, data, ["view", "buy"], 0).lists
     assert any(a.items != b.items for a, b in zip(listed.values(), without.values(), strict=True))
+
+
+def test_what_cannot_be_chosen_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, trained = by_chance(), []
+    monkeypatch.setattr("models.train.fit_stage", lambda *given: trained.append(given) or [])
+    model = make_model(data, Recipe(**SMALL), None)
+    with pytest.raises(UsageError, match="nothing is held out"):
+        fit(model, data, Recipe(**SMALL, co_occurrence=CoOccurrence()))
+    assert trained == []
+    with pytest.raises(UsageError, match="makes none"):
+        to_recipe({"co_occurrence": {}, "next_item": {"weight": 0.0}}, "recipe")
+
+
+def test_nobody_to_ask_leaves_neighbours_out() -> None:
+    data = by_chance()
+    recipe = Recipe(**SMALL, validation=Validation(by="last"), co_occurrence=CoOccurrence(), sold_min=10_000)
+    model = make_model(data, recipe, None)
+    assert fit_near(model, hold_out(data, recipe.validation, 0), recipe) == {0.0: 0.0}
+    assert model.near is None
