@@ -26,11 +26,24 @@ def customers(count: int, seed: int) -> lifetimes.Known:
 def test_purchases_until_a_customer_leaves_are_those_of_the_integral() -> None:
     law = lifetimes.Law(np.array([[0.3]]), np.array([[0.1]]), np.array([[1.0]]))
     known = lifetimes.Known([np.array([0, 70])], np.array([1.0]), 70)  # bought on the last day: there
-    mean, none = lifetimes.buy_till_you_die(known, law, 20.0)
+    chances = lifetimes.buy_till_you_die(known, law, 20.0)
+    said = lifetimes.read_off(chances)
     t = np.linspace(0, 20, 200_001)
-    assert mean[0] == pytest.approx(np.trapezoid(0.3 * np.exp(-0.1 * t), t), rel=1e-6)
+    assert chances.sum() == pytest.approx(1.0)
+    assert said.mean[0] == pytest.approx(np.trapezoid(0.3 * np.exp(-0.1 * t), t), rel=1e-6)
     first = np.trapezoid(0.3 * np.exp(-0.4 * t), t)  # the first purchase at t, still there
-    assert none[0] == pytest.approx(1 - first, rel=1e-6)
+    assert said.none[0] == pytest.approx(1 - first, rel=1e-6)
+    left = np.trapezoid(0.1 * np.exp(-0.1 * t) * (0.3 * t) ** 2 / 2 * np.exp(-0.3 * t), t)  # at t, after two
+    stayed = np.exp(-0.1 * 20) * 6.0**2 / 2 * np.exp(-6.0)
+    assert chances[0, 2] == pytest.approx(left + stayed, rel=1e-6)
+
+
+def test_the_median_is_the_fewest_purchases_that_half_the_chance_does_not_pass() -> None:
+    said = lifetimes.read_off(np.pad([[0.5, 0.2, 0.3], [0.4, 0.05, 0.55]], ((0, 0), (0, lifetimes.MOST - 3))))
+    assert said.median.tolist() == [0.0, 2.0]
+    assert said.mean == pytest.approx([0.8, 1.15])
+    paths = np.array([[0, 3], [0, 1], [2, 3], [0, 3]])
+    assert lifetimes.count_paths(paths)[:, :4].tolist() == [[0.75, 0, 0.25, 0], [0, 0.25, 0, 0.75]]
 
 
 def test_gamma_laws_are_found_again_and_freeing_them_makes_what_is_known_likelier() -> None:
