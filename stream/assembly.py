@@ -21,6 +21,7 @@ from stream.http import HttpServer
 from stream.kafka_broker import KafkaBroker
 from stream.log import log, log_to_stderr
 from stream.observe import Observer
+from stream.rehearsal import rehearse
 from stream.topics import topic_names
 from stream.worker import Worker
 from stream.workshop import Workshop
@@ -77,6 +78,8 @@ def run(config: Config) -> None:
         signal.signal(number, lambda *_: worker.stop())
     with HttpServer(config.http.host, config.http.port, registry, worker.observer.readiness) as http:
         log.info("metrics and health on http://%s:%d", config.http.host, http.port)
+        log.info("rehearsing before joining the group: about a minute where nothing is compiled yet")
+        rehearse(config, worker.workshop.bundle)
         with settled():
             worker.run()
     log.info("left the group")

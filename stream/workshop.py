@@ -17,7 +17,7 @@ class Workshop:
     """Makes partitions. One bundle, one vocabulary of items, shared by all of them."""
 
     def __init__(self, config: Config, bundle: Bundle | None) -> None:
-        self.config = config
+        self.config, self.bundle = config, bundle
         self.items = ItemTable(bundle.item_ids if bundle else ())
         self.model = Model(bundle, config, self.items) if bundle else None
         self.format = SnapshotFormat(config, self.items)

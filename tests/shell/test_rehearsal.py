@@ -1,0 +1,108 @@
+"""A rehearsal compiles what a worker runs, touches nothing that lasts, and ends before the worker joins."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.random_bundle import random_bundle
+from stream import assembly, rehearsal
+from stream.bundle import Bundle
+from stream.config import Config
+from stream.config_load import parse_config, preset_names
+from stream.rehearsal import rehearse
+from stream.testing import MemoryBroker, MemoryClient
+from stream.topics import plan, topic_names
+
+#: What a fresh process has not loaded when the rehearsal is over, if a part of the demo still loads it.
+LOADED_LATER = """
+import gc, sys
+from pathlib import Path
+from numba.core.dispatcher import Dispatcher
+from stream import rehearsal
+from stream.demo import journey, run
+
+def loaded():
+    ours = (d for d in gc.get_objects() if isinstance(d, Dispatcher) and d.__module__.startswith("stream"))
+    return {f"{d.__module__}.{d.__name__}": len(d.signatures) for d in ours}
+
+if REHEARSED:
+    rehearsal.main()
+before = loaded()
+lines = journey.lines()[:3000]
+journey.lines = lambda: lines
+run.run_demo(out=Path(sys.argv[1]), kafka=None, kafka_home=None, speed=None)
+print("LATER", sorted(name for name, count in loaded().items() if count > before.get(name, 0)))
+"""
+
+
+def loaded_later(folder: Path, *, rehearsed: bool) -> str:
+    program = LOADED_LATER.replace("REHEARSED", str(rehearsed))
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return next(line for line in ran.stdout.splitlines() if line.startswith("LATER"))
+
+
+def test_a_worker_loads_nothing_that_the_rehearsal_has_not_loaded(tmp_path: Path) -> None:
+    assert loaded_later(tmp_path, rehearsed=True) == "LATER []"
+    unrehearsed = loaded_later(tmp_path, rehearsed=False)
+    assert all(name in unrehearsed for name in ("stream.core.fold.fold", "stream.scorer.keep_best"))
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_any_config_can_be_rehearsed_and_nothing_is_logged_or_kept(
+    preset: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree = {
+        "preset": preset,
+        "events": {"fields": {"event_time": "timestamp", "item_id": "sku"}},
+        "worker": {
+            "guarantee": "at-least-once",
+            "batch_records_max": 100,
+            "checkpoint_dir": str(tmp_path / "checkpoints"),
+        },
+    }
+    config = parse_config(tree)
+    caplog.set_level(logging.INFO, logger="ebbtide")
+    rehearse(config, None)
+    if preset == "video":
+        rehearse(config, random_bundle(tmp_path / "b", list(config.events.kinds), items=20, neighbours=3))
+    assert not [record for record in caplog.records if record.name == "ebbtide"]
+    assert not (tmp_path / "checkpoints").exists()
+    assert not rehearsal.log.disabled
+
+
+def test_a_worker_rehearses_with_its_bundle_before_it_joins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = MemoryBroker()
+    rehearsed: list[str] = []
+
+    def note(config: Config, bundle: Bundle | None) -> None:
+        assert not any(group.members for group in broker.groups())
+        rehearsed.append(bundle.version if bundle else "")
+        os.kill(os.getpid(), signal.SIGTERM)  # the worker leaves as soon as it has joined
+
+    bundle = random_bundle(tmp_path / "b", ["view"], items=20)
+    config = parse_config(
+        {
+            "events": {"kinds": {"view": "engagement"}},
+            "bundle": {"path": str(bundle.path)},
+            "http": {"port": 0},
+        }
+    )
+    client = MemoryClient(broker, assembly.identify(config))
+    client.admin().create(plan(config, dict.fromkeys(topic_names(config).values()), partitions=1))
+    monkeypatch.setattr(assembly, "connect", lambda config: client)
+    monkeypatch.setattr(assembly, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(assembly, "rehearse", note)
+    assembly.run(config)
+    assert rehearsed == [bundle.version]
