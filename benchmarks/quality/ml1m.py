@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import torch
 
-from benchmarks.quality.leave_one_out import LONG, Trial, add_near, tell_strength, train
+from benchmarks.quality.leave_one_out import Trial, add_near, tell_strength, train
 from benchmarks.quality.members import join, train_all
 from benchmarks.quality.table import Result, Row, Stopwatch
 from models import metrics
@@ -29,19 +29,20 @@ from models.sequences import choose_users, from_lists, read_lines
 #: Chosen on: users that are judged do not choose.
 CHOOSERS: Final = 2048
 ORDERED: Final = Path("models/recipes/ordered_sequences.toml")
-#: A larger GRU than where there is a tenth of the ratings, with what it takes not to learn them by heart.
-LARGE: Final = [
-    "embedding_size=128",
-    "encoder_config={hidden=384}",
-    "memory_half_lives=[0.3, 1.0, 4.0, 16.0]",
-    "neighbours={}",
-    "dropout=0.5",
+#: In place of the recipe's GRU, with less speed and less dropped out.
+ATTENTION: Final = [
+    'encoder="transformer"',
+    "encoder_config={width=128, layers=2, heads=4, window=50, dropout=0.2}",
+    "dropout=0.4",
+    "learning_rate=2e-3",
+    "items_learning_rate=2e-3",
+    "epochs=11",
 ]
-#: Of the ensemble. The GRUs differ in what an epoch sees of a long history, and in where chance begins.
-MEMBERS: Final[dict[str, tuple[Path, list[str]]]] = {
-    "transformer": (ORDERED, []),
-    "gru, a stretch of each": (LONG, [*LARGE, "epochs=16"]),
-    "gru, all of each": (LONG, [*LARGE, 'augment={stretches="all"}', "epochs=12", "seed=1"]),
+#: Of the ensemble, with what differs from the recipe.
+MEMBERS: Final[dict[str, list[str]]] = {
+    "transformer": [*ATTENTION, "seed=2"],
+    "gru": ["epochs=12", "seed=2"],
+    "gru, another seed": ["seed=3"],
 }
 #: Events of a history that are read for a list.
 LENGTH: Final = 200
@@ -95,8 +96,8 @@ def share_in_order(data: Sequences, least: int = 20, seed: int = 0) -> tuple[flo
 
 def read_member(name: str, settings: list[str]) -> Recipe:
     """Return the member's recipe. Co-occurrence comes later, so that it can be told apart."""
-    path, own = MEMBERS[name]
-    return msgspec.structs.replace(read_recipe(path, [*own, *settings]), co_occurrence=None)
+    recipe = read_recipe(ORDERED, [*MEMBERS[name], *settings])
+    return msgspec.structs.replace(recipe, co_occurrence=None)
 
 
 class Comparison:
