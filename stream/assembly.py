@@ -74,12 +74,12 @@ def run(config: Config) -> None:
     # At least once the consumer commits, which is the worker's own.
     launch = InAThread if config.worker.guarantee == "exactly-once" else Done
     worker = make_worker(config, connect(config), registry=registry, launch=launch)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
     with HttpServer(config.http.host, config.http.port, registry, worker.observer.readiness) as http:
         log.info("metrics and health on http://%s:%d", config.http.host, http.port)
         log.info("rehearsing before joining the group: about a minute where nothing is compiled yet")
         rehearse(config, worker.workshop.bundle)
+        for number in (signal.SIGTERM, signal.SIGINT):  # until here there is nothing to finish
+            signal.signal(number, lambda *_: worker.stop())
         with settled():
             worker.run()
     log.info("left the group")

@@ -29,7 +29,7 @@ from models.sequences import choose_users, from_lists, read_lines
 #: Chosen on: users that are judged do not choose.
 CHOOSERS: Final = 2048
 ORDERED: Final = Path("models/recipes/ordered_sequences.toml")
-#: In place of the recipe's GRU, with less speed and less dropped out.
+#: In place of the recipe's GRU: a slower rate, and less dropped out.
 ATTENTION: Final = [
     'encoder="transformer"',
     "encoder_config={width=128, layers=2, heads=4, window=50, dropout=0.2}",
