@@ -76,6 +76,8 @@ def show(bundle: Bundle, parity: Parity) -> None:
     size = sum(file.stat().st_size for file in bundle.path.iterdir())
     table = Table(title=f"{bundle.version} in {bundle.path}", show_header=False)
     table.add_row("size", f"{size / 1e6:.2f} MB, {bundle.manifest.items:,} items")
+    if bundle.repeats is not None:
+        table.add_row("repeats", f"of the last {bundle.repeats.length} items")
     if bundle.near is not None:
         pairs = f"{len(bundle.near.item):,} pairs of neighbours, strength {bundle.near.strength:g}"
         table.add_row("co-occurrence", pairs)

@@ -39,8 +39,8 @@ def export_run(
     with torch.no_grad():
         table = model.items()
         rows, bias, taken = (part.numpy() for part in table)
-    oov = np.zeros((OOV_ROWS + 1, taken.shape[1]), np.float32)
-    oov[-1] = taken[-1]
+    oov = np.zeros((OOV_ROWS + 1, model.item_size), np.float32)
+    oov[-1, : taken.shape[1]] = taken[-1]
     contents = Contents(
         model=model,
         item_ids=run.item_ids,
@@ -70,7 +70,7 @@ def export_run(
 def longest_histories(run: Run, data: Sequences, count: int) -> list[History]:
     """Return the longest real sequences of the data, as the model takes them in."""
     with torch.no_grad():
-        rows = run.model.items().taken.numpy()
+        rows = run.model.step_rows(run.model.items().taken).numpy()
     columns = data.column(run.model.config.step_features)
     longest = np.argsort(data.start[:-1] - data.start[1:], kind="stable")[:count]
     histories = []

@@ -67,7 +67,7 @@ class LateItem(nn.Module):
 def model_graphs(model: Model) -> dict[str, bytes]:
     """Return the graphs of the model by their file's name."""
     config, D = model.config, model.config.embedding_size
-    state, item = model.state_size, D
+    state, item = model.state_size, model.item_size
     graphs = {
         "user_step.onnx": trace(
             Step(model), {"state": state, "item": item, "features": len(config.step_features)}, ["next"]

@@ -3,7 +3,8 @@
 1. The sequence in torch, the steps in torch and the steps of the bundle give the same embeddings and hazards,
    within the bundle's tolerance, on the sequences given and on adversarial ones: much longer than in
    training, one item over and over, no item, unknown items, gaps of years, extreme values.
-2. Every graph of the bundle gives a row the same bits in any batch of 1 to 255 rows.
+2. The ring of repeats, if there is one, holds the numbers of the last items that have one, newest last.
+3. Every graph of the bundle gives a row the same bits in any batch of 1 to 255 rows.
 """
 
 from __future__ import annotations
@@ -64,8 +65,10 @@ def _prove(model: Model, bundle: Bundle, real: Sequence[History], seed: int) -> 
     worst_torch = worst_onnx = 0.0
     for sequence in sequences:
         reference = _torch_sequence(model, sequence)
-        torch_steps = _torch_steps(model, sequence)
-        onnx_steps = _onnx_steps(step, head, model.state_size, sequence)
+        torch_steps, torch_state = _torch_steps(model, sequence)
+        onnx_steps, onnx_state = _onnx_steps(step, head, model.state_size, sequence)
+        if bundle.repeats is not None:
+            prove_ring(bundle.repeats.length, sequence, torch_state, onnx_state)
         worst_torch = max(worst_torch, _difference(reference, torch_steps))
         worst_onnx = max(worst_onnx, _difference(reference, onnx_steps))
         if not max(worst_torch, worst_onnx) <= bundle.manifest.tolerance:
@@ -95,7 +98,7 @@ def adversarial(model: Model, bundle: Bundle, seed: int) -> list[History]:
     """Return sequences that are likely to tell a step from a sequence."""
     random = np.random.default_rng(seed)
     F = len(model.config.step_features)
-    known, unknown = bundle.step_items, bundle.oov
+    known, unknown = bundle.step_rows(np.arange(bundle.manifest.items)), bundle.oov
 
     def features(steps: int, scale: float) -> Floats:
         return (scale * random.standard_normal((steps, F))).astype(np.float32)
@@ -115,6 +118,19 @@ def adversarial(model: Model, bundle: Bundle, seed: int) -> list[History]:
         History("values of hundreds", known[long[:50]], features(50, 300.0)),
         History("one event", known[:1], features(1, 1.0)),
     ]
+
+
+def prove_ring(length: int, sequence: History, *states: Floats) -> None:
+    """Raise ParityError unless the states [S] that the sequence led to end with its last known items."""
+    number = sequence.item[:, -1]
+    last = np.append(np.zeros(length, np.float32), number[number > 0])[-length:]
+    for state in states:
+        if not np.array_equal(state[-length:], last):
+            raise ParityError(
+                f"sequence {sequence.name!r}: the ring of repeats ends with {state[-3:].tolist()}, the items "
+                f"with {last[-3:].tolist()}",
+                remedy="a step must put the item's number behind the others, or leave the ring alone",
+            )
 
 
 def prove_rows(model: Model, bundle: Bundle, *, seed: int = 0, rows: int = 100) -> None:
@@ -210,7 +226,7 @@ def _torch_sequence(model: Model, sequence: History) -> Floats:
     return result
 
 
-def _torch_steps(model: Model, sequence: History) -> Floats:
+def _torch_steps(model: Model, sequence: History) -> tuple[Floats, Floats]:
     def step(state: Floats, item: Floats, features: Floats) -> Floats:
         result: Floats = model.step(torch.tensor(state), torch.tensor(item), torch.tensor(features)).numpy()
         return result
@@ -225,7 +241,7 @@ def _torch_steps(model: Model, sequence: History) -> Floats:
         return _walk(step, read, model.state_size, sequence)
 
 
-def _onnx_steps(step: Any, head: Any, state_size: int, sequence: History) -> Floats:
+def _onnx_steps(step: Any, head: Any, state_size: int, sequence: History) -> tuple[Floats, Floats]:
     def run(state: Floats, item: Floats, features: Floats) -> Floats:
         result: Floats = step.run(["next"], {"state": state, "item": item, "features": features})[0]
         return result
@@ -242,13 +258,14 @@ def _walk(
     read: Callable[[Floats], Floats],
     state_size: int,
     sequence: History,
-) -> Floats:
+) -> tuple[Floats, Floats]:
+    """Return what is read after each step, and the last state [S]."""
     state = np.zeros((1, state_size), np.float32)
     users = []
     for t in range(len(sequence.item)):
         state = step(state, sequence.item[t : t + 1], sequence.features[t : t + 1])
         users.append(read(state)[0])
-    return np.stack(users)
+    return np.stack(users), state[0]
 
 
 def _difference(a: Floats, b: Floats) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from export.parity import Parity, prove
@@ -61,8 +62,7 @@ def proved_bundle(
     """Write a bundle to `path`, open it, and return what its proof found.
 
     kinds: event kinds. contexts: names of context entries with their words. items: their ids, or how many.
-    attributes: of each item, for an item encoder. neighbours: how many of each item. options: further
-    fields of the model's config, as `step_features` or `similarity`.
+    attributes: of each item, for an item encoder. neighbours: of each item. options: of the model's config.
     """
     contexts, random = contexts or {}, np.random.default_rng(seed)
     item_ids = [f"item-{i}" for i in range(items)] if isinstance(items, int) else list(items)
@@ -87,7 +87,7 @@ def proved_bundle(
         step_items=None if rows.tied else rows.taken[:-1].numpy(),
         item_bias=rows.bias.numpy(),
         item_prior=np.log(random.dirichlet(np.ones(len(item_ids)))).clip(-20.0).astype(np.float32),
-        oov=random.standard_normal((OOV_ROWS + 1, embedding_size)).astype(np.float32),
+        oov=random_oov(random, embedding_size, model.item_size),
         kinds=kinds,
         vocabularies=contexts,
         similarity=config.similarity,
@@ -107,6 +107,13 @@ def feature_names(kinds: Sequence[str], contexts: Iterable[str]) -> dict[str, An
         "step_features": (*(f"kind={kind}" for kind in kinds), *moment),
         "context_features": ("weekday_sin", "weekday_cos", *(f"context.{name}" for name in contexts)),
     }
+
+
+def random_oov(random: np.random.Generator, embedding_size: int, item_size: int) -> npt.NDArray[np.float32]:
+    """Return rows of unknown items [OOV_ROWS + 1, item_size]; they have no number."""
+    rows = np.zeros((OOV_ROWS + 1, item_size), np.float32)
+    rows[:, :embedding_size] = random.standard_normal((len(rows), embedding_size))
+    return rows
 
 
 def random_near(items: int, neighbours: int, seed: int = 0) -> Near:

@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from export.graphs import model_graphs, score_graph
 from models.ensemble import Model
-from stream.bundle import FORMAT, MANIFEST, Bundle, CoOccurrence, Hazard, Manifest, open_bundle
+from stream.bundle import FORMAT, MANIFEST, Bundle, CoOccurrence, Hazard, Manifest, Repetition, open_bundle
 from stream.co_occurrence import NEAR_TYPES, Near
 from stream.errors import EbbtideError
 from stream.item_features import ITEM_FEATURES
+from stream.repeats import REPEAT_WEIGHT
 
 #: Items in one product of the scorer: 2,048 rows of 64 floats are 512 KB, half of a core's own cache.
 BLOCK_MAX = 2048
@@ -48,7 +49,7 @@ class Contents:
     item_prior: Floats  # [I]
     oov: Floats  # [oov_rows + 1, E]
     kinds: Sequence[str]
-    step_items: Floats | None = None  # [I, E] if not the same
+    step_items: Floats | None = None  # [I, E] if not the same, without the numbers of repeats
     vocabularies: dict[str, list[str]] = field(default_factory=dict)
     similarity: Literal["dot", "cosine", "euclid"] = "dot"
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -96,6 +97,8 @@ def _write_tables(folder: Path, contents: Contents) -> None:
         arrays |= compress("step_items", contents.step_items, contents.precision)
     if contents.near is not None:
         arrays |= dict(zip(NEAR_TYPES, contents.near[:3], strict=True))
+    if contents.model.repeats is not None:
+        arrays[REPEAT_WEIGHT] = contents.model.repeats.served().weight
     for name, array in arrays.items():
         np.save(folder / name, array, allow_pickle=False)
     (folder / "item_ids.txt").write_bytes("".join(f"{i}\n" for i in contents.item_ids).encode())
@@ -148,6 +151,7 @@ def _write_files(folder: Path, contents: Contents) -> None:
         files=files,
         rerank_max=contents.rerank_max if model.reranker else 0,
         co_occurrence=CoOccurrence(near.decay, near.strength) if near else None,
+        repeats=Repetition(config.repeats_decay, config.repeats) if config.repeats else None,
     )
     digest = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
     manifest = msgspec.structs.replace(manifest, version=f"{config.encoder}-{digest[:12]}")

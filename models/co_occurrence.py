@@ -24,7 +24,7 @@ from models.ensemble import Model
 from models.judge import gains_of, walk
 from models.neighbours import count_ahead
 from models.objective import Objective, learnt_items
-from models.recent import raises_at
+from models.recent import near_raises, recent_items
 from models.recipe import CoOccurrence, Recipe
 from models.validate import Split
 from stream.co_occurrence import Near
@@ -102,7 +102,7 @@ def try_strengths(model: Model, near: Near, held: Objective) -> dict[float, floa
         if not len(targets.item):
             continue
         query = held.query(model, seen, targets)
-        unit = raises_at(near._replace(strength=1.0), held.data, targets.events(seen.batch))
+        unit = near_raises(near._replace(strength=1.0), recent_items(held.data, targets.events(seen.batch)))
         for strength, found in gains.items():
             found.append(gains_of(query, seen, targets, had, strength * unit))
     if not gains[0.0]:  # nobody was asked about an item that is known: nothing speaks for neighbours

@@ -44,7 +44,7 @@ class Ensemble(nn.Module):
         self.config = join_configs([member.config for member in members], self.weights)
         self.items = JoinedItems(members, self.weights)
         self.state_size = sum(member.state_size for member in members)
-        self.reranker = self.value = None
+        self.reranker = self.value = self.repeats = None
         self.near = join_near([member.near for member in members], self.weights)
         self._step_columns = [self._columns(member, "step_features") for member in members]
         self._context_columns = [self._columns(member, "context_features") for member in members]
@@ -59,6 +59,15 @@ class Ensemble(nn.Module):
     def offset(self) -> bool | None:
         """What a Recommender's says: None if no context moves the query."""
         return True if self.config.context_features else None
+
+    @property
+    def item_size(self) -> int:
+        """What a step takes in of an item: the members' rows."""
+        return self.config.embedding_size
+
+    def step_rows(self, taken: Tensor) -> Tensor:
+        """Return what steps take in of all items and of none."""
+        return taken
 
     def forward(self, item: Tensor, features: Tensor) -> Tensor:
         """Return the users' embeddings after each event: item [B, T, D], features [B, T, F] → [B, T, D]."""
@@ -164,6 +173,11 @@ def check_members(members: Sequence[Recommender], weights: Sequence[float]) -> N
             raise UsageError(
                 "a member has a reranker or a value head, which speak of its own embeddings",
                 remedy="join runs without them",
+            )
+        if member.repeats is not None:
+            raise UsageError(
+                "a member has repeats, which raise scores by weights of its own",
+                remedy="join runs without `repeats`",
             )
     fields = [None if m.items.encoder is None else m.items.encoder.features for m in members]
     if any(field != fields[0] for field in fields):

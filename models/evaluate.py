@@ -124,8 +124,8 @@ def _best(
         columns = data.column(model.config.context_features)
         query = query + model.context(torch.from_numpy(data.features[events][:, columns]))
     scores = query @ vectors[:-1].T + bias
-    if model.near is not None:
-        scores += raises_at(model.near, data, events)
+    if (raises := raises_at(model, data, events)) is not None:
+        scores += raises
     if model.reranker is None:
         best: list[list[int]] = scores.topk(PLACES, 1).indices.tolist()
         return best

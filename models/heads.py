@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,38 +25,70 @@ _ROWS_AT_ONCE = 64
 # ------------------------------------------------------------------------------------------- the next item
 
 
+class Raised(NamedTuple):
+    """Scores that are higher than the product says, M pairs rising by position and item, each once."""
+
+    position: Tensor  # i64 [M]
+    item: Tensor  # i64 [M]
+    value: Tensor  # [M]
+
+    def at(self, position: Tensor, item: Tensor, items: int) -> Tensor:
+        """Return by how much each of these pairs [T] is raised, of so many items."""
+        if not len(self.value):
+            return self.value.new_zeros(len(position))
+        pairs, wanted = self.position * items + self.item, position * items + item
+        place = torch.searchsorted(pairs, wanted).clamp(max=len(pairs) - 1)
+        return torch.where(pairs[place] == wanted, self.value[place], 0.0)
+
+    def among(self, place: Tensor) -> Raised:
+        """Return those of items that have a place of their own: place i64 [I] rises, −1 for none."""
+        there = place[self.item] >= 0
+        return Raised(self.position[there], place[self.item[there]], self.value[there])
+
+
 class _Softmax(torch.autograd.Function):
     """Σ_n weight_n · logsumexp(query_n · rows + bias), its gradient taken along on the way.
 
-    cuts: where the pairs `out` of each part of the positions begin.
+    out, up: pairs of a position and an item that are left out, and raised by `value`. cuts: where those of
+    each part of the positions begin.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, rows: Tensor, bias: Tensor, weight: Tensor, out: Tensor, cuts: list[int]
+        ctx: Any,
+        query: Tensor,
+        rows: Tensor,
+        bias: Tensor,
+        value: Tensor,
+        weight: Tensor,
+        out: Tensor,
+        up: Tensor,
+        cuts: list[tuple[int, int]],
     ) -> Tensor:
-        of_query, of_rows, of_bias = (torch.zeros_like(part) for part in (query, rows, bias))
+        of_query, of_rows, of_bias, of_value = (torch.zeros_like(p) for p in (query, rows, bias, value))
         total = query.new_zeros(())
         for number, first in enumerate(range(0, len(query), _ROWS_AT_ONCE)):
             part = slice(first, first + _ROWS_AT_ONCE)
             scores = torch.addmm(bias, query[part], rows.T)  # [n, I]
-            if cuts[number + 1] > cuts[number]:
-                position, item = out[:, cuts[number] : cuts[number + 1]]
-                scores[position - first, item] = -torch.inf
+            left, raised = (slice(*edges) for edges in zip(cuts[number], cuts[number + 1], strict=True))
+            higher = up[0, raised] - first, up[1, raised]
+            scores[higher] += value[raised]
+            scores[out[0, left] - first, out[1, left]] = -torch.inf
             most = scores.amax(1, keepdim=True)
             chance = scores.sub_(most).exp_()
             mass = chance.sum(1, keepdim=True)
             total += (weight[part] * (most + mass.log())[:, 0]).sum()
             chance.mul_(weight[part, None] / mass)  # the gradient of the scores
+            of_value[raised] = chance[higher]
             torch.mm(chance, rows, out=of_query[part])
             of_rows.addmm_(chance.T, query[part])
             of_bias += chance.sum(0)
-        ctx.save_for_backward(of_query, of_rows, of_bias)
+        ctx.save_for_backward(of_query, of_rows, of_bias, of_value)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(grad[0] * part for part in ctx.saved_tensors), None, None, None)
+        return (*(grad[0] * part for part in ctx.saved_tensors), None, None, None, None)
 
 
 def softmax_loss(
@@ -67,19 +99,27 @@ def softmax_loss(
     rows: Tensor,
     bias: Tensor,
     out: Tensor | None = None,
+    raised: Raised | None = None,
 ) -> Tensor:
     """Return −Σ weight · log P(target) of a softmax over all items, a scalar.
 
     query [P, D]; position, target i64 [T], weight [T]; rows [I, D], bias [I]; out i64 [2, M]: positions,
-    rising, and items that do not compete there, none of them a target. Scores are made for some positions at
+    rising, and items that do not compete there, none of them a target; raised: what stands on top of the
+    products. Scores are made for some positions at
     a time and never kept, so memory does not grow with P · I, and they stay in the cache.
     """
+    none = position.new_zeros(0)
+    raised = Raised(none, none, query.new_zeros(0)) if raised is None else raised
     own = (query[position] * rows[target]).sum(1) + bias[target]  # [T]
+    own = own + raised.at(position, target, len(rows))
     of_position = query.new_zeros(len(query)).index_add_(0, position, weight)
     out = position.new_zeros((2, 0)) if out is None else out
     edges = torch.arange(0, len(query) + _ROWS_AT_ONCE, _ROWS_AT_ONCE)
-    cuts = torch.searchsorted(out[0].contiguous(), edges).tolist()
-    total: Tensor = _Softmax.apply(query, rows, bias, of_position, out, cuts)  # type: ignore[no-untyped-call]
+    cuts = [torch.searchsorted(of.contiguous(), edges).tolist() for of in (out[0], raised.position)]
+    up = torch.stack(raised[:2])
+    total: Tensor = _Softmax.apply(  # type: ignore[no-untyped-call]
+        query, rows, bias, raised.value, of_position, out, up, list(zip(*cuts, strict=True))
+    )
     return total - (weight * own).sum()
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from models.dataset import Sequences
 from models.ensemble import Model
-from models.recent import raises_of
+from models.recent import near_raises, repeat_raises
 from models.recommender import GAP
 from models.run import Run
 from stream.core.events import NEVER
@@ -52,6 +52,7 @@ class Listed(msgspec.Struct):
     context: float
     prior: float
     co_occurrence: float
+    repeats: float
     reranked: float
 
 
@@ -76,7 +77,7 @@ class Found(NamedTuple):
 
     items: Ints  # [K]
     scores: Floats  # [K]
-    parts: npt.NDArray[np.float64]  # [K, 5] history, context, prior, co-occurrence, reranked
+    parts: npt.NDArray[np.float64]  # [K, 6] history, context, prior, co-occurrence, repeats, reranked
     without: Floats  # [M, K] the listed items' scores without each event
     lists: Ints  # [M, K] the lists without each event
 
@@ -126,7 +127,7 @@ def leave_each_out(
     columns = data.column(model.config.step_features)
     vectors, bias, taken = model.items()
     item = data.item[start:stop].astype(np.int64)
-    rows = taken[torch.from_numpy(np.where(item < len(bias), item, -1))]  # [T, D]
+    rows = model.step_rows(taken)[torch.from_numpy(np.where(item < len(bias), item, -1))]  # [T, E]
     changed = without_each(data, sequence, last, session_gap_ms)
     features, later = (torch.from_numpy(part[..., columns]) for part in (data.features[start:stop], changed))
     user = embed_each(model, rows, features, later)  # [R, D]
@@ -143,7 +144,8 @@ def leave_each_out(
         listed @ (user[0].double() - nobody),
         listed @ offset[0].double(),
         listed @ nobody + bias[items],
-        raises[0, items].double(),
+        raises[0, items].double() * (model.repeats is None),
+        raises[0, items].double() * (model.repeats is not None),
         (scores[0] - raw[0, items]).double(),
     ]
     return Found(
@@ -262,15 +264,16 @@ def _offsets(model: Model, data: Sequences, start: int, stop: int, changed: Floa
 
 
 def _raises(model: Model, data: Sequences, start: int, stop: int, M: int) -> Tensor:
-    """Return what co-occurrence adds to each query's scores, [R, I]; zeros if the model has none."""
+    """Return what the last items add to each query's scores, [R, I]; zeros if the model has nothing of it."""
     raises = torch.zeros(1 + M, model.config.items)
-    if model.near is None:
-        return raises
     events = np.arange(start, stop)
     for left, kept in enumerate([events, *(events[events != stop - M + m] for m in range(M))]):
         had = data.item[kept]
-        had = had[had >= 0][-RECENT_ITEMS:]
-        raises[left] = raises_of(model.near, had[None])[0]
+        if model.near is not None:
+            raises[left] = near_raises(model.near, had[had >= 0][None, -RECENT_ITEMS:])[0]
+        elif model.repeats is not None:
+            known = had[(had >= 0) & (had < model.config.items)]
+            raises[left] = repeat_raises(model.repeats, known[None, -model.repeats.length :])[0]
     return raises
 
 

@@ -13,7 +13,7 @@ from models.influence import Explanation
 from stream.explain_page import INFLUENCES_SHOWN, describe, when
 
 #: What a score is made of; a part that is nothing everywhere has no column.
-PARTS: Final = ("history", "context", "prior", "co_occurrence", "reranked")
+PARTS: Final = ("history", "context", "prior", "co_occurrence", "repeats", "reranked")
 
 
 def show(explanation: Explanation) -> None:

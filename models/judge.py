@@ -52,10 +52,8 @@ def judge(model: Model, objective: Objective, *, ndcg: bool = False) -> dict[str
 
 
 def raises_after(model: Model, objective: Objective, seen: Seen, targets: Targets) -> Tensor | None:
-    """Return what co-occurrence adds to the scores at the targets' positions, [P, I]; None if nothing."""
-    if model.near is None:
-        return None
-    return raises_at(model.near, objective.data, targets.events(seen.batch))
+    """Return what the last items add to the scores at the targets' positions, [P, I]; None if nothing."""
+    return raises_at(model, objective.data, targets.events(seen.batch))
 
 
 def gains_of(
@@ -68,7 +66,7 @@ def gains_of(
     """Return NDCG@10 of each position [P]; every item competes.
 
     had: the sequences; items that users had up to a position are taken out there, but for what is right.
-    raises [P, I]: what co-occurrence adds to the scores.
+    raises [P, I]: what the last items add to the scores.
     """
     scores = query @ seen.vectors[:-1].T + seen.bias  # [P, I]
     if raises is not None:

@@ -125,6 +125,7 @@ def judge_last(run: Run, data: Sequences) -> dict[str, dict[str, Any]]:
         raise UsageError("these are not the data of the run", remedy="give the file that it was trained on")
     rows: dict[str, dict[str, Any]] = {}
     name = run.model.config.encoder + (" + co-occurrence" if run.model.near else "")
+    name += " + repeats" if run.model.repeats else ""
     scorers: dict[str, Scorer] = {
         name: ModelScorer(run.model, run.recipe.length_max),
         "popularity": Popularity(asked.known),

@@ -21,6 +21,7 @@ from models.batches import Batch, pad_batch
 from models.dataset import Sequences
 from models.ensemble import Model
 from models.heads import Sampler, gbce, sampled_softmax, softmax_loss
+from models.recent import repeated_items
 from models.recipe import Recipe
 from models.targets import (
     Targets,
@@ -108,7 +109,7 @@ class Objective:
             if len(targets.item):
                 query = self.query(model, seen, targets)
                 if recipe.next_item.weight:
-                    parts["next_item"] = self._next_item(seen, query, targets)
+                    parts["next_item"] = self._next_item(model, seen, query, targets)
                 if model.reranker is not None:
                     parts["rerank"] = self._rerank(model, seen, query, targets)
         if model.hazard is not None:
@@ -169,7 +170,7 @@ class Objective:
             said = model.value(y, seen.vectors[torch.from_numpy(self.data.item[event + 1]).long()])
         return said
 
-    def _next_item(self, seen: Seen, query: Tensor, targets: Targets) -> Tensor:
+    def _next_item(self, model: Model, seen: Seen, query: Tensor, targets: Targets) -> Tensor:
         """Return the mean over positions of Σ weight · loss(item)."""
         asked, learnt = self.recipe.next_item, self.learnt
         rows, bias = seen.vectors[learnt.items], seen.bias[learnt.items]
@@ -177,7 +178,11 @@ class Objective:
         target = learnt.place[torch.from_numpy(targets.item)]
         if asked.kind == "softmax":
             out = self._had(seen.batch, targets) if asked.unseen else None
-            return softmax_loss(query, position, target, weight, rows, bias, out) / len(query)
+            raised = None
+            if model.repeats is not None:
+                taken = repeated_items(model.repeats, self.data, targets.events(seen.batch))
+                raised = model.repeats.raised(taken).among(learnt.place)
+            return softmax_loss(query, position, target, weight, rows, bias, out, raised) / len(query)
         drawn = self._sampler.draw(asked.negatives)
         if asked.kind == "sampled":
             loss = sampled_softmax(query[position], target, rows, bias, drawn, self._sampler.share)

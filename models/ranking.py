@@ -118,8 +118,8 @@ class ModelScorer:
         last = torch.from_numpy(batch.stop - batch.start - 1)
         query = user[torch.arange(len(users)), last]
         logits = query @ self._vectors[:-1].T + self._bias
-        if self._model.near is not None:
-            logits += raises_at(self._model.near, known, batch.stop - 1)
+        if (raises := raises_at(self._model, known, batch.stop - 1)) is not None:
+            logits += raises
         scores: Scores = logits.log_softmax(1).numpy()
         return scores
 

@@ -58,6 +58,17 @@ class CoOccurrence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+class Repeats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a user took raises itself (models/repeats.py): where things are taken again."""
+
+    length: Annotated[int, _says("Items of a user that are remembered, four bytes each.", ge=1)] = 64
+    decay: Annotated[float, _says("What each later item leaves of one.", gt=0, le=1)] = 0.99
+    share: Annotated[
+        Positive, _says("What one purchase adds to an item's chance of being the next, at the start.")
+    ] = 0.003
+    learning_rate: Annotated[NotNegative, _says("Of the items' weights; 0 leaves them at the start.")] = 0.05
+
+
 class NextItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The loss of the next item (models/heads.py)."""
 
@@ -214,6 +225,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repurchase: Annotated[Repurchase | None, _says("Start from codes under which a memory repeats.")] = None
     neighbours: Annotated[Neighbours | None, _says("Start from vectors that co-occurrence gives.")] = None
     co_occurrence: Annotated[CoOccurrence | None, _says("Raise what is taken near the last items.")] = None
+    repeats: Annotated[Repeats | None, _says("Raise what the user took before.")] = None
     # what is asked for
     next_item: Annotated[NextItem, _says("The list's head.")] = NextItem()
     hazard: Annotated[HazardHead | None, _says("The churn head.")] = None
@@ -252,6 +264,16 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("the items' vectors can begin in one way only: `repurchase` or `neighbours`")
         if self.co_occurrence and self.rerank:
             raise ValueError("a reranker learns from scores without `co_occurrence`: leave one of them out")
+        if self.repeats:
+            self._check_repeats()
+
+    def _check_repeats(self) -> None:
+        if self.co_occurrence or self.rerank:
+            raise ValueError("`repeats` stand alone: leave out `co_occurrence` and `rerank`")
+        if self.next_item.kind != "softmax" or not self.next_item.weight:
+            raise ValueError('`repeats` are learnt with next_item.kind = "softmax" and a weight above 0')
+        if self.next_item.unseen or self.validation.unseen:
+            raise ValueError("`repeats` raise what the user had, and `unseen` takes it out")
 
 
 def read_recipe(path: Path, settings: list[str]) -> Recipe:

@@ -5,7 +5,8 @@
     m_t = λ m_{t−1} + item_t                           memories: what the user took, fading, for each rate λ
     u_t = V y_t + Σ_λ A_λ m_t                          the user's embedding
     q_t = u_t + C context_t                            the query; scores are q · item + bias, and what the
-                                                       neighbours of the last items add, if there are any
+                                                       last items add to themselves (models/repeats.py) or to
+                                                       their neighbours, if a recipe says so
 
 A memory lives in the space of the items, so what was taken often scores high again: repurchase needs no
 learning by heart. It is a linear recurrence with fixed rates, so its state is one row an event updates.
@@ -24,6 +25,7 @@ from models.encoders import ENCODERS, Encoder
 from models.encoders.window import GAP_LOG_MAX, hats
 from models.heads import Hazard, Value
 from models.items.table import Items
+from models.repeats import Repeats
 from models.rerank import Reranker
 from models.similarity import Kind, Similarity
 from stream.co_occurrence import Near
@@ -44,6 +46,8 @@ class RecommenderConfig:
     encoder: str = "gru"
     encoder_config: dict[str, Any] = field(default_factory=dict)
     memory_half_lives: tuple[float, ...] = ()  # in events
+    repeats: int = 0  # items whose repeats raise them, 0: none
+    repeats_decay: float = 1.0
     item_features: list[dict[str, Any]] | None = None  # fields of the item encoder
     id_dropout: float = 0.0
     gap_buckets: int = 0  # the time since the last event, in log buckets too
@@ -89,6 +93,9 @@ class Recommender(nn.Module):
         if config.value:
             item_size = D if config.value == "item" else 0
             self.value = Value(self.encoder.output_size, item_size, config.value_mean, config.value_scale)
+        self.repeats: Repeats | None = None
+        if config.repeats:
+            self.repeats = Repeats(config.items, config.repeats, config.repeats_decay)
         self.near: Near | None = None  # counted, not learnt (models/co_occurrence.py)
         self.dropout = nn.Dropout(config.dropout)
         for recall in self.recall:  # so that from the start what was taken scores high again
@@ -97,15 +104,31 @@ class Recommender(nn.Module):
 
     @property
     def state_size(self) -> int:
-        return self.encoder.state_size + len(self.recall) * self.config.embedding_size
+        return self.encoder.state_size + len(self.recall) * self.config.embedding_size + self.config.repeats
+
+    @property
+    def item_size(self) -> int:
+        """What a step takes in of an item: its row and, with repeats, its number, 1 + the row's."""
+        return self.config.embedding_size + (self.repeats is not None)
+
+    def step_rows(self, taken: Tensor) -> Tensor:
+        """Return what steps take in of all items and of none: [I + 1, D] → [I + 1, E]."""
+        if self.repeats is None:
+            return taken
+        number = torch.arange(1, len(taken) + 1, dtype=taken.dtype)
+        number[-1] = 0.0
+        return torch.cat([taken, number[:, None]], 1)
 
     def forward(self, item: Tensor, features: Tensor) -> Tensor:
         """Return the users' embeddings after each event: item [B, T, D], features [B, T, F] → [B, T, D]."""
         return self.outputs(item, features)[0]
 
     def outputs(self, item: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the users' embeddings [B, T, D], and what the encoder says [B, T, Y], for other heads."""
-        item = self.dropout(item)
+        """Return the users' embeddings [B, T, D], and what the encoder says [B, T, Y], for other heads.
+
+        item [B, T, D], or what steps take in, [B, T, E]: numbers change no embedding.
+        """
+        item = self.dropout(item[..., : self.config.embedding_size])
         y = self.encoder(self.taken_in(item, features), self.gap_log(features))  # [B, T, Y]
         user = self.leave(self.dropout(y))  # [B, T, D]
         for rate, recall in zip(self.rates, self.recall, strict=True):
@@ -113,10 +136,13 @@ class Recommender(nn.Module):
         return self.similarity.user(user), y
 
     def step(self, state: Tensor, item: Tensor, features: Tensor) -> Tensor:
-        """Return the states after one event each: state [B, S], item [B, D], features [B, F] → [B, S]."""
+        """Return the states after one event each: state [B, S], item [B, E], features [B, F] → [B, S]."""
         row, *memories = self.parts(state)
+        item, number = item[:, : self.config.embedding_size], item[:, self.config.embedding_size :]
         after = [self.encoder.step(row, self.taken_in(item, features), self.gap_log(features))]
         after += [rate * memory + item for rate, memory in zip(self.rates, memories, strict=True)]
+        if self.repeats is not None:
+            after.append(self.repeats.push(state[:, -self.repeats.length :], number))
         return torch.cat(after, 1)
 
     def read(self, state: Tensor) -> Tensor:
@@ -148,9 +174,9 @@ class Recommender(nn.Module):
         return features[..., self.gap]
 
     def parts(self, state: Tensor) -> tuple[Tensor, ...]:
-        """Return the encoder's row [B, …] and the memories [B, D]."""
+        """Return the encoder's row [B, …] and the memories [B, D]; a ring of repeats stands behind them."""
         sizes = [self.encoder.state_size] + [self.config.embedding_size] * len(self.recall)
-        return torch.split(state, sizes, 1)
+        return torch.split(state[:, : sum(sizes)], sizes, 1)
 
     def context(self, features: Tensor) -> Tensor:
         """Return the context's offset to the query: features [B, Fc] → [B, D]."""

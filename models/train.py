@@ -154,6 +154,8 @@ def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> 
         shares = torch.from_numpy(log_share(sold))
         model.items.own_bias.copy_(shares)
         model.items.own.weight[-1] = 0.0
+        if model.repeats is not None and recipe.repeats:
+            model.repeats.log_weight.copy_(np.log(recipe.repeats.share) - shares)
         if recipe.repurchase:
             codes = repurchase_codes(torch.from_numpy(sold), recipe.embedding_size, recipe.repurchase)
             model.items.own.weight[:-1] = codes
@@ -181,6 +183,8 @@ def make_config(data: Sequences, recipe: Recipe, described: Described | None) ->
         encoder=recipe.encoder,
         encoder_config=recipe.encoder_config,
         memory_half_lives=tuple(recipe.memory_half_lives),
+        repeats=recipe.repeats.length if recipe.repeats else 0,
+        repeats_decay=recipe.repeats.decay if recipe.repeats else 1.0,
         item_features=msgspec.to_builtins(described.features.fields) if described else None,
         id_dropout=recipe.id_dropout,
         gap_buckets=recipe.gap_buckets,
@@ -213,7 +217,7 @@ def measure_values(data: Sequences, recipe: Recipe) -> tuple[float, float]:
 def make_optimizer(
     model: Recommender, recipe: Recipe, steps: int, freeze: Sequence[str] = ()
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Return AdamW with rates of their own for items and biases, and the schedule of all three."""
+    """Return AdamW with rates of their own for items, biases and repeats, and the schedule of all."""
     parts = dict(model.named_children())
     if unknown := sorted(set(freeze) - set(parts)):
         raise UsageError(f"no such part of the model: {', '.join(unknown)}", place="stages.freeze")
@@ -221,9 +225,12 @@ def make_optimizer(
     own = {id(model.items.own_bias): "bias"} | {
         id(p): "items" for p in model.items.parameters() if p is not model.items.own_bias
     }
+    if model.repeats is not None:
+        own[id(model.repeats.log_weight)] = "repeats"
     rates = {
         "bias": recipe.bias_learning_rate,
         "items": recipe.items_learning_rate,
+        "repeats": recipe.repeats.learning_rate if recipe.repeats else 0.0,
         "rest": recipe.learning_rate,
     }
     groups: list[dict[str, Any]] = []

@@ -16,6 +16,7 @@
     item_features.json   how attributes become those codes and floats, see stream/item_features.py
     near_start.npy       [I + 1] int64, with near_item.npy [N] int32 and near_weight.npy [N] float32: each
                          item's neighbours, see stream/co_occurrence.py; optional
+    repeat_weight.npy    [I] float32, how far what a user took raises itself, see stream/repeats.py; optional
     rerank.onnx          user [P, D], item [P, D], score [P, 1] → rescored [P, 1]: of pairs; optional
 
 All of it is read-only. A file that is missing, altered or of the wrong shape is a BundleError that names it;
@@ -35,6 +36,7 @@ import numpy.typing as npt
 
 from stream.co_occurrence import NEAR_TYPES, Near, check_near
 from stream.errors import BundleError
+from stream.repeats import REPEAT_WEIGHT, Repeats, check_repeats
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -52,6 +54,7 @@ OPTIONAL: Final = frozenset(
         "item_features.json",
         "rerank.onnx",
         *NEAR_TYPES,
+        REPEAT_WEIGHT,
     }
 )
 
@@ -72,6 +75,13 @@ class CoOccurrence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strength: float
 
 
+class Repetition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a user's own items raise themselves (stream/repeats.py): of each item that many are remembered."""
+
+    decay: float  # of an item, by each that came after it
+    length: int  # items in the state's ring
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """manifest.json, format 1."""
 
@@ -80,7 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     encoder: dict[str, Any]  # kind and hyper-parameters
     state_size: int  # S
     embedding_size: int  # D
-    item_size: int  # E
+    item_size: int  # E; with repeats the last number is the item's, as the ring has it
     items: int  # I
     block: int  # items in one product of score.onnx
     kinds: list[str]  # the event vocabulary at training
@@ -95,6 +105,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, str]  # sha256 in hex
     rerank_max: int = 0  # candidates that rerank.onnx ranks anew
     co_occurrence: CoOccurrence | None = None
+    repeats: Repetition | None = None
 
 
 class Bundle(NamedTuple):
@@ -104,11 +115,19 @@ class Bundle(NamedTuple):
     manifest: Manifest
     item_ids: list[str]
     items: npt.NDArray[np.float32]  # [I, D]
-    step_items: npt.NDArray[np.float32]  # [I, E], the same array as items if the bundle has no other
+    step_items: npt.NDArray[np.float32]  # [I, E], the numbers left out; items itself if there is no other
     oov: npt.NDArray[np.float32]  # [oov_rows + 1, E]
     item_bias: npt.NDArray[np.float32]  # [I]
     item_prior: npt.NDArray[np.float32]  # [I]
     near: Near | None = None
+    repeats: Repeats | None = None
+
+    def step_rows(self, item: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return what a step takes in for items of the bundle: [n] → [n, E]."""
+        rows: npt.NDArray[np.float32] = self.step_items[item]
+        if self.repeats is None:
+            return rows
+        return np.concatenate([rows, (item[:, None] + 1).astype(np.float32)], 1)
 
     @property
     def version(self) -> str:
@@ -125,10 +144,10 @@ def open_bundle(path: Path | str) -> Bundle:
     _check_files(path, manifest)
     sizes = manifest.items, manifest.embedding_size
     items = _read_rows(path, manifest, "items.npy", sizes)
-    step_items = items
+    step_items, width = items, manifest.item_size - (manifest.repeats is not None)
     if "step_items.npy" in manifest.files:
-        step_items = _read_rows(path, manifest, "step_items.npy", (manifest.items, manifest.item_size))
-    elif manifest.item_size != manifest.embedding_size:
+        step_items = _read_rows(path, manifest, "step_items.npy", (manifest.items, width))
+    elif width != manifest.embedding_size:
         raise BundleError(
             "item_size and embedding_size differ, so step_items.npy must be there", place=str(path)
         )
@@ -142,6 +161,7 @@ def open_bundle(path: Path | str) -> Bundle:
         _read_array(path, "item_bias.npy", (manifest.items,)),
         _read_array(path, "item_prior.npy", (manifest.items,)),
         _read_near(path, manifest),
+        _read_repeats(path, manifest),
     )
 
 
@@ -212,6 +232,21 @@ _RULES: Final[tuple[tuple[str, Callable[[Manifest], bool], str], ...]] = (
         lambda m: {name in m.files for name in NEAR_TYPES} == {m.co_occurrence is not None},
         f"there if {', '.join(NEAR_TYPES)} are, all of them",
     ),
+    (
+        "repeats",
+        lambda m: (REPEAT_WEIGHT in m.files) == (m.repeats is not None),
+        f"there if {REPEAT_WEIGHT} is",
+    ),
+    (
+        "repeats",
+        lambda m: m.repeats is None or 0 < m.repeats.length < m.state_size,
+        "shorter than the state, which ends with their ring",
+    ),
+    (
+        "repeats",
+        lambda m: m.repeats is None or m.co_occurrence is None,
+        "without co_occurrence beside it",
+    ),
 )
 
 
@@ -249,6 +284,16 @@ def _read_near(path: Path, manifest: Manifest) -> Near | None:
     if wrong := check_near(near, manifest.items):
         raise BundleError(wrong, place=str(path), remedy=_EXPORT_AGAIN)
     return near
+
+
+def _read_repeats(path: Path, manifest: Manifest) -> Repeats | None:
+    if manifest.repeats is None:
+        return None
+    weight = np.array(_read_array(path, REPEAT_WEIGHT, (manifest.items,)))
+    repeats = Repeats(weight, manifest.repeats.decay, manifest.repeats.length)
+    if wrong := check_repeats(repeats):
+        raise BundleError(wrong, place=str(path), remedy=_EXPORT_AGAIN)
+    return repeats
 
 
 def _read_array(

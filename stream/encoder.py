@@ -43,7 +43,7 @@ class Encoder:
         self.bundle = bundle
         self.state_size = bundle.manifest.state_size
         self._item_ids = item_ids
-        self._tables = np.ascontiguousarray(bundle.step_items), np.ascontiguousarray(bundle.oov)
+        self._known, self._unknown = len(bundle.step_items), np.ascontiguousarray(bundle.oov)
         self._oov_row = np.empty(0, np.int64)  # of the items behind the bundle's
         self._step_columns = _columns(bundle, bundle.manifest.step_features, feature_names)
         self._context_columns = _columns(bundle, bundle.manifest.context_features, feature_names)
@@ -90,12 +90,12 @@ class Encoder:
 
     def item_rows(self, item: npt.NDArray[np.int32]) -> Floats:
         """Return the step's input [B, E] for the items [B]."""
-        known, unknown = self._tables
-        if len(item) and (top := int(item.max())) >= len(known) + len(self._oov_row):
+        known = self._known
+        if len(item) and (top := int(item.max())) >= known + len(self._oov_row):
             self._hash_to(top + 1)
-        rows = known[np.minimum(np.maximum(item, 0), len(known) - 1)]
-        for i in np.flatnonzero((item < 0) | (item >= len(known))):
-            rows[i] = unknown[-1 if item[i] < 0 else self._oov_row[item[i] - len(known)]]
+        rows = self.bundle.step_rows(np.minimum(np.maximum(item, 0), known - 1))
+        for i in np.flatnonzero((item < 0) | (item >= known)):
+            rows[i] = self._unknown[-1 if item[i] < 0 else self._oov_row[item[i] - known]]
         return rows
 
     def renumber_items(self) -> None:
@@ -104,7 +104,7 @@ class Encoder:
 
     def _hash_to(self, count: int) -> None:
         """Choose the rows of the items up to `count` of the item table."""
-        first = len(self._tables[0]) + len(self._oov_row)
+        first = self._known + len(self._oov_row)
         encoded = [self._item_ids[i].encode() for i in range(first, count)]
         start = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum([len(item_id) for item_id in encoded], out=start[1:])

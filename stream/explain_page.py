@@ -33,7 +33,7 @@ MEANINGS: Final = {
 AFTER: Final = {"at_risk": "dormant", "dormant": "churned", "churned": "forgotten"}
 
 #: What a score is made of (stream/shares.py); a part that is nothing everywhere has no column.
-PARTS: Final = ("history", "context", "prior", "co_occurrence", "popularity", "reranked")
+PARTS: Final = ("history", "context", "prior", "co_occurrence", "repeats", "popularity", "reranked")
 
 TRANSITIONS_SHOWN: Final = 10
 INFLUENCES_SHOWN: Final = 10

@@ -1,7 +1,8 @@
 """The model at serving time: one bundle, its sessions, and the lists they make under the policies.
 
 Owns how a user's state and the event's features become a ranked list: head, context, similarity,
-co-occurrence, popularity, exclusion, thresholds, reranking, diversity. Knows neither users nor partitions.
+co-occurrence, repeats, popularity, exclusion, thresholds, reranking, diversity. Knows neither users nor
+partitions.
 B reads, S state, F features.
 """
 
@@ -136,12 +137,17 @@ class Model:
             excluded = excluded_items(policy, reads.recent[rows], reads.converted[rows])
             excluded = None if excluded is None else self.candidates.rows(excluded)
             part = None if offset is None else offset[rows]
-            near = self.bundle.near
-            raises = None if near is None else near.raises(reads.recent[rows])
+            raises = self.raises(reads.recent[rows], reads.state[rows])
             scores, best = self._best(Asked(policy, user[rows], part, excluded, raises))
             for i, row in enumerate(rows.tolist()):
                 ranked[row] = self._list(policy, scores[i], best[i])
         return ranked
+
+    def raises(self, recent: Ints, state: Floats) -> Raises | None:
+        """Return what co-occurrence with the `recent` items [B, 20], or repeats in the state [B, S], add."""
+        if self.bundle.near is not None:
+            return self.bundle.near.raises(recent)
+        return None if self.bundle.repeats is None else self.bundle.repeats.raises(state)
 
     def _best(self, asked: Asked) -> tuple[Floats, Ints]:
         """Return the candidates of each list, best first, −∞ and −1 where there are too few."""
@@ -167,7 +173,7 @@ class Model:
     def _best_above(self, asked: Asked, bias: Floats, k: int) -> tuple[Floats, Ints]:
         """The same with thresholds on similarity and context, which need the two products apart.
 
-        Co-occurrence and popularity do not count for the thresholds.
+        Co-occurrence, repeats and popularity do not count for the thresholds.
         """
         policy, _, offset, excluded, raises = asked
         similarity = self.candidates.scorer.scores(asked.user)

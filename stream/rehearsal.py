@@ -122,14 +122,15 @@ def _unlogged() -> Iterator[None]:
 
 
 def main() -> None:
-    """Play with the demo's bundle and neighbours of no item, so that all searches are compiled."""
+    """Play with the demo's bundle, then with neighbours of no item, so that all searches are compiled."""
     from stream.demo.brokers import CONFIG
 
     config = load_config(CONFIG)
     bundle = open_bundle(CONFIG.parent / "bundle")
     none = np.empty(0, np.int32), np.empty(0, np.float32)
     near = Near(np.zeros(len(bundle.item_ids) + 1, np.int64), *none, decay=1.0, strength=1.0)
-    play(config, bundle._replace(near=near))
+    play(config, bundle)
+    play(config, bundle._replace(near=near, repeats=None))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     context         g(context) · v
     prior           u₀ · v + b        what someone without history, context and policy would see
     co-occurrence   what the neighbours of the user's last items add
+    repeats         what the user's own items add to themselves
     popularity      the policy's weight times the log share of sales
     reranked        what the network over the best candidates changed
 
@@ -30,6 +31,7 @@ class Share(msgspec.Struct):
     context: float
     prior: float
     co_occurrence: float
+    repeats: float
     popularity: float
     reranked: float
 
@@ -86,12 +88,13 @@ def share_out(model: Model, heard: Heard, item_ids: list[str]) -> list[Share]:
     context = vectors @ offset[0] if offset is not None else np.zeros(len(rows))
     prior = vectors @ nobody + model.candidates.scorer.bias[rows]
     raised = np.zeros((1, model.candidates.scorer.items), np.float32)
-    if model.bundle.near is not None:
-        model.bundle.near.raises(reads.recent).add_to(raised)
-    co_occurrence = raised[0, rows].astype(np.float64)
+    if (raises := model.raises(reads.recent, reads.state)) is not None:
+        raises.add_to(raised)
+    added = raised[0, rows].astype(np.float64)
+    co_occurrence, repeats = (added, 0.0 * added) if model.bundle.repeats is None else (0.0 * added, added)
     weight = model.policies[int(reads.lifecycle[0])].popularity
     popularity = weight * model.candidates.prior[rows].astype(np.float64)
-    rest = np.array(made.scores) - history - context - prior - co_occurrence - popularity
+    rest = np.array(made.scores) - history - context - prior - added - popularity
     rest = rest if model.reranks else 0.0 * rest
-    columns = np.stack([history, context, prior, co_occurrence, popularity, rest], 1)
+    columns = np.stack([history, context, prior, co_occurrence, repeats, popularity, rest], 1)
     return [Share(item, *map(float, parts)) for item, parts in zip(item_ids, columns, strict=True)]

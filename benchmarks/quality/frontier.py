@@ -76,7 +76,7 @@ def run(data: Data, settings: list[str], command: str) -> None:
 def time_step(model: Model) -> float:
     """Return the CPU time of a step, in µs an event."""
     state = torch.zeros(BATCH, model.state_size)
-    item = torch.randn(BATCH, model.config.embedding_size)
+    item = torch.randn(BATCH, model.item_size)
     features = torch.zeros(BATCH, len(model.config.step_features))
     times = []
     for _ in range(STEPS):

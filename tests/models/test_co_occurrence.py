@@ -21,7 +21,7 @@ from models.co_occurrence import STRENGTHS, count_near, fit_near
 from models.dataset import Sequences
 from models.ensemble import Ensemble, join_near
 from models.ranking import ModelScorer, ask_last, rank
-from models.recent import raises_of, recent_items
+from models.recent import near_raises, recent_items
 from models.recipe import CoOccurrence, Recipe, Validation, to_recipe
 from models.run import load_run, pack, unpack
 from models.sequences import from_lists
@@ -115,7 +115,7 @@ def test_a_models_scores_have_it_on_top() -> None:
     before = ModelScorer(model).scores(data, users)
     model.near = count_near(data, CoOccurrence())._replace(strength=0.7)
     after = ModelScorer(model).scores(data, users)
-    raised = raises_of(model.near, recent_items(data, data.start[users + 1] - 1)).numpy()
+    raised = near_raises(model.near, recent_items(data, data.start[users + 1] - 1)).numpy()
     assert (raised > 0).any()
     difference = after - before - raised
     # What is left is the same for all items of a user: the logarithm of the sum of shares.

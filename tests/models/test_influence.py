@@ -18,7 +18,7 @@ from models.dataset import Sequences, fold_events
 from models.encoders import ENCODERS
 from models.influence import Found, branching, leave_each_out, side_by_side, without_each
 from models.influence_page import show
-from models.recent import raises_of
+from models.recent import near_raises, repeat_raises
 from models.recommender import Recommender, RecommenderConfig
 from tests.models.clicks import CONFIG, HOUR_MS, ITEMS, START_MS, write_clicks
 
@@ -96,7 +96,10 @@ def score_all(model: Recommender, data: Sequences, user: str = "anna") -> np.nda
         query = query + model.context(features[-1:, data.column(model.config.context_features)])[0]
     scores = vectors[:-1] @ query + bias
     if model.near is not None:
-        scores = scores + raises_of(model.near, data.item[one][data.item[one] >= 0][None, -20:])[0]
+        scores = scores + near_raises(model.near, data.item[one][data.item[one] >= 0][None, -20:])[0]
+    if model.repeats is not None:
+        had = data.item[one][data.item[one] >= 0][None, -model.repeats.length :]
+        scores = scores + repeat_raises(model.repeats, had)[0]
     if model.reranker is not None:
         scores = model.reranker(query.expand(len(bias), -1), vectors[:-1], scores[:, None])[:, 0]
     return scores.numpy()
@@ -139,7 +142,7 @@ def test_it_equals_folding_the_rest_anew(
 )
 def test_whatever_else_the_model_has(options: dict[str, Any], folded: Folded) -> None:
     found = check_against_refolding(make_model("gru", **options), folded, last=20)
-    assert (np.abs(found.parts[:, 4]).max() > 0) == ("rerank_hidden" in options)
+    assert (np.abs(found.parts[:, 5]).max() > 0) == ("rerank_hidden" in options)
     assert (np.abs(found.parts[:, 1]).max() > 0) == ("context_features" not in options)
 
 
@@ -148,6 +151,11 @@ def test_with_the_neighbours_of_the_last_items(folded: Folded) -> None:
     model.near = random_near(ITEMS, 4)
     found = check_against_refolding(model, folded, last=25)
     assert found.parts[:, 3].max() > 0
+
+
+def test_with_repeats_of_the_last_items(folded: Folded) -> None:
+    found = check_against_refolding(make_model("gru", repeats=9, repeats_decay=0.8), folded, last=25)
+    assert found.parts[:, 4].max() > 0
 
 
 def test_features_of_the_one_before_are_as_the_fold_makes_them(folded: Folded) -> None:

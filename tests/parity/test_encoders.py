@@ -31,7 +31,7 @@ ATTRIBUTES = [
 
 #: Every option of a model with one of the kinds.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "gru": {"similarity": "euclid"},
+    "gru": {"similarity": "euclid", "repeats": 7},
     "lstm": {
         "step_features": (),
         "context_features": (),

@@ -194,8 +194,9 @@ def _user_of(line: bytes) -> str | None:
         {"similarity": "euclid", "encoder": "cnn"},
         {"rerank_hidden": 4},
         {"neighbours": 9},
+        {"repeats": 5},
     ],
-    ids=["dot", "cosine", "euclid", "reranked", "co-occurrence"],
+    ids=["dot", "cosine", "euclid", "reranked", "co-occurrence", "repeats"],
 )
 def test_the_parts_of_a_score_sum_to_it(run: Run, options: dict[str, Any], tmp_path: Path) -> None:
     bundle = random_bundle(tmp_path / "b", list(KINDS), {}, items=30, **options)
@@ -205,13 +206,12 @@ def test_the_parts_of_a_score_sum_to_it(run: Run, options: dict[str, Any], tmp_p
     assert [share.item_id for share in told.shares] == [item.item_id for item in told.last_list.items]
     for share, item in zip(told.shares, told.last_list.items, strict=True):
         parts = share.history, share.context, share.prior, share.popularity, share.reranked
-        assert sum(parts) + share.co_occurrence == pytest.approx(item.score, abs=1e-4)
+        assert sum(parts) + share.co_occurrence + share.repeats == pytest.approx(item.score, abs=1e-4)
         row = bundle.item_ids.index(share.item_id)
         assert share.popularity == pytest.approx(0.3 * bundle.item_prior[row], rel=1e-5)
         assert (share.reranked != 0.0) == ("rerank_hidden" in options)
-        assert share.co_occurrence == 0.0 or "neighbours" in options
-    raised = sum(share.co_occurrence for share in told.shares)
-    assert (raised > 0.0) == ("neighbours" in options)
+    for part, option in (("co_occurrence", "neighbours"), ("repeats", "repeats")):
+        assert (sum(getattr(share, part) for share in told.shares) > 0.0) == (option in options)
     for share in told.shares:
         assert share.history != 0.0
         assert share.context != 0.0
@@ -220,6 +220,7 @@ def test_the_parts_of_a_score_sum_to_it(run: Run, options: dict[str, Any], tmp_p
     assert "history" in text.getvalue()
     assert ("reranked" in text.getvalue()) == ("rerank_hidden" in options)
     assert ("co-occurrence" in text.getvalue()) == ("neighbours" in options)
+    assert ("repeats" in text.getvalue()) == ("repeats" in options)
 
 
 def test_the_most_telling_comes_first(run: Run) -> None:

@@ -31,7 +31,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
     items = [f"item-{i}" for i in range(12)]
     return [
         random_bundle(folder / "old", KINDS, items=items[:8], seed=1, **CERTAIN),
-        random_bundle(folder / "new", KINDS, items=items[::-1][:9], encoder="cnn", seed=2, **CERTAIN),
+        random_bundle(
+            folder / "new", KINDS, items=items[::-1][:9], encoder="cnn", repeats=15, seed=2, **CERTAIN
+        ),
     ]
 
 
