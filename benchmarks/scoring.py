@@ -2,9 +2,10 @@
 
 One thread, batches of BATCH queries, two catalogues of the same size: that of the demo, where few products
 sell much and most blocks can be left out, and one of vectors of equal length without biases, where none can.
-The searches must agree before they are timed. The last row adds to Ebbtide's search what co-occurrence raises
-(stream/co_occurrence.py): neighbours as a recipe counts them in the demo's year, after the last items of
-BATCH moments drawn from it. µs of one core a list; the best of RUNS.
+The searches must agree before they are timed. The last rows add to Ebbtide's search what is raised after the
+last items of BATCH moments drawn from the demo's year: by co-occurrence (stream/co_occurrence.py), with
+neighbours as a recipe counts them in that year, and by repeats (stream/repeats.py), as the demo's bundle has
+them. µs of one core a list; the best of RUNS.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from models.dataset import Sequences, fold_events
 from models.recent import recent_items
 from models.recipe import CoOccurrence
 from stream.bundle import Bundle, open_bundle
+from stream.co_occurrence import Raises
 from stream.config_load import load_config
 from stream.demo.brokers import CONFIG
 from stream.demo.journey import EVENTS
@@ -70,23 +72,35 @@ def measure(bundle: Bundle, query: np.ndarray, year: Sequences) -> dict[str, flo
         # Products of another order of summation differ in the last bits: where scores tie, so may the ranks.
         assert (found == expected).mean() > 0.999, f"{name} found other items"
         costs[name] = min(timed(search, query) for _ in range(RUNS)) / len(query) * 1e6
-    raised = with_neighbours(scorer, query, year)
-    costs["Ebbtide, with co-occurrence"] = min(timed(raised, query) for _ in range(RUNS)) / len(query) * 1e6
+    for name, raises in raised_by(bundle, year).items():
+        raised = with_raises(scorer, query, raises)
+        costs[f"Ebbtide, with {name}"] = min(timed(raised, query) for _ in range(RUNS)) / len(query) * 1e6
     return costs
 
 
-def with_neighbours(scorer: Scorer, query: np.ndarray, year: Sequences) -> Search:
+def raised_by(bundle: Bundle, year: Sequences) -> dict[str, Callable[[], Raises]]:
+    """Return what raises scores at BATCH moments of the year."""
+    near, repeats = count_near(year, CoOccurrence())._replace(strength=0.5), bundle.repeats
+    assert repeats is not None, "the demo's bundle has repeats"
+    moments = np.random.default_rng(2).integers(len(year.item), size=BATCH)
+    recent = recent_items(year, moments)
+    ring = (recent_items(year, moments, repeats.length, len(bundle.item_ids)) + 1).astype(np.float32)
+    return {
+        "co-occurrence": lambda: near.raises(recent),
+        "repeats": lambda: repeats.raises_of(ring),
+    }
+
+
+def with_raises(scorer: Scorer, query: np.ndarray, raises: Callable[[], Raises]) -> Search:
     """Return Ebbtide's search with raises, made anew for each list as in serving."""
-    near = count_near(year, CoOccurrence())._replace(strength=0.5)
-    recent = recent_items(year, np.random.default_rng(2).integers(len(year.item), size=BATCH))
 
     def search(query: np.ndarray) -> np.ndarray:
-        return scorer.top(query, K, raises=near.raises(recent))[1]
+        return scorer.top(query, K, raises=raises())[1]
 
     expected = scorer.scores(query)
-    near.raises(recent).add_to(expected)
+    raises().add_to(expected)
     best = np.argsort(-expected, axis=1, kind="stable")[:, :K]
-    assert (search(query) == best).mean() > 0.999, "co-occurrence found other items"
+    assert (search(query) == best).mean() > 0.999, "raises found other items"
     return search
 
 

@@ -130,7 +130,7 @@ def main() -> None:
     none = np.empty(0, np.int32), np.empty(0, np.float32)
     near = Near(np.zeros(len(bundle.item_ids) + 1, np.int64), *none, decay=1.0, strength=1.0)
     play(config, bundle)
-    play(config, bundle._replace(near=near, repeats=None))
+    play(config, bundle._replace(near=near))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def test_a_worker_loads_nothing_that_the_rehearsal_has_not_loaded(tmp_path: Path
     rehearsed = loads(tmp_path, rehearsed=True)
     assert rehearsed["LATER"] == "[]"
     # The demo's bundle has no neighbours: what others' have is loaded all the same.
-    for name in ("stream.scorer.raise_best", "stream.co_occurrence.raise_neighbours"):
+    names = ("scorer.raise_best", "co_occurrence.raise_neighbours", "repeats.raise_repeats")
+    for name in (f"stream.{name}" for name in names):
         assert name in rehearsed["BEFORE"]
     unrehearsed = loads(tmp_path, rehearsed=False)
     assert all(name in unrehearsed["LATER"] for name in ("stream.core.fold.fold", "stream.scorer.keep_best"))
