@@ -79,8 +79,8 @@ def load(name: str, folder: Path, file: Path | None = None, attributes: Path | N
         stem = {"beauty": "Beauty", "lastfm": "LastFM"}[name]
         sequences = read_sequences(folder / "sequences" / f"{stem}.txt.gz")
         words = read_words(folder / "sequences" / f"{stem}_item2attributes.json.gz")
-        # Few events: more is drawn back to what the attributes say.
-        settings = ("weight_decay=8.0",) if name == "lastfm" else ()
+        # Few events: more is drawn back to what the attributes say. Many items: what follows one is not it.
+        settings = ("weight_decay=8.0",) if name == "lastfm" else ("untied=true",)
         published = {"beauty": BEAUTY, "lastfm": LASTFM}[name]
         beside = (attention({"beauty": 2, "lastfm": 1}[name]),)  # chosen by the second last items
         return Data(name, stem, sequences, words, published, settings=settings, beside=beside)
