@@ -6,8 +6,10 @@
     item_ids.txt         the ids of its rows, a line each
     item_bias.npy        [I] float32, added to the product
     item_prior.npy       [I] float32, log share of each item at training, for policies with `popularity`
-    step_items.npy       [I, E] the step's item input, if it is not items.npy
-    oov.npy              [oov_rows + 1, E] the step's input for unknown items, by hash; the last is "no item"
+    step_items.npy       [I, E] the step's item input, if it is not items.npy; with repeats one column less,
+                         as an item's number is not stored
+    oov.npy              [oov_rows + 1, E] the step's input for unknown items, by hash; the last is "no item".
+                         With repeats their numbers, the last column, are 0
     user_step.onnx       state [B, S], item [B, E], features [B, F] → next [B, S]
     user_head.onnx       state [B, S] → user [B, D], hazard [B, bins] if the manifest has one
     context.onnx         features [B, Fc] → offset [B, D]; only with context features
@@ -151,13 +153,18 @@ def open_bundle(path: Path | str) -> Bundle:
         raise BundleError(
             "item_size and embedding_size differ, so step_items.npy must be there", place=str(path)
         )
+    oov = _read_array(path, "oov.npy", (manifest.oov_rows + 1, manifest.item_size))
+    if manifest.repeats is not None and oov[:, -1].any():
+        raise BundleError(
+            "oov.npy must end with 0: an unknown item has no number", place=str(path), remedy=_EXPORT_AGAIN
+        )
     return Bundle(
         path,
         manifest,
         _read_ids(path, manifest.items),
         items,
         step_items,
-        _read_array(path, "oov.npy", (manifest.oov_rows + 1, manifest.item_size)),
+        oov,
         _read_array(path, "item_bias.npy", (manifest.items,)),
         _read_array(path, "item_prior.npy", (manifest.items,)),
         _read_near(path, manifest),

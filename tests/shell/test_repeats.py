@@ -163,6 +163,14 @@ def test_a_bundle_whose_parts_do_not_fit_is_refused(tmp_path: Path) -> None:
             open_bundle(folder)
 
 
+def test_an_unknown_item_with_a_number_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "export.random_bundle.random_oov", lambda random, size, width: np.ones((17, width), np.float32)
+    )
+    with pytest.raises(BundleError, match="an unknown item has no number"):
+        random_bundle(tmp_path / "bundle", ["view"], items=20, repeats=3, **FEATURES)
+
+
 def test_repeats_beside_neighbours_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="without co_occurrence"):
         random_bundle(tmp_path / "bundle", ["view"], items=20, repeats=3, neighbours=2, **FEATURES)
