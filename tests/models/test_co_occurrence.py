@@ -29,10 +29,9 @@ from models.train import fit, make_model
 from models.validate import hold_out
 from stream.bundle import open_bundle
 from stream.co_occurrence import Near, check_near
-from stream.config_load import load_config
 from stream.errors import UsageError
-from stream.replay import replay
 from tests.models.clicks import write_clicks
+from tests.models.served import check_evaluated, check_explained
 
 SMALL: dict[str, Any] = {"embedding_size": 8, "encoder_config": {"hidden": 8}, "epochs": 2}
 
@@ -257,45 +256,13 @@ def test_the_bundle_has_the_neighbours_of_the_run(place: Path) -> None:
 
 @pytest.mark.parametrize("user", ["user-2", "user-7"])
 def test_what_is_served_is_what_was_trained(place: Path, user: str) -> None:
-    ran = run(place, "explain", place / "run", "--user", user, "--json", "--last", 25)
-    said = json.loads(ran.stdout)
+    said = json.loads(run(place, "explain", place / "run", "--user", user, "--json", "--last", 25).stdout)
     assert any(item["co_occurrence"] > 0 for item in said["items"])
-    for item in said["items"]:
-        parts = ("history", "context", "prior", "co_occurrence", "reranked")
-        assert sum(item[part] for part in parts) == pytest.approx(item["score"], abs=1e-4)
-    out = place / f"out-{user}"
-    replay(str(place / "clicks.jsonl"), out, load_config(place / "ebbtide.toml"), place / "bundle")
-    lists = [json.loads(line) for line in (out / "recommendations.jsonl").read_text().splitlines()]
-    served = [given["items"] for given in lists if given["user_id"] == user and given["trigger"] == "event"]
-    assert [item["item_id"] for item in served[-1]] == [item["item_id"] for item in said["items"]]
-    for item, other in zip(served[-1], said["items"], strict=True):
-        assert item["score"] == pytest.approx(other["score"], abs=1e-3)
+    check_explained(place, user, said["items"])
 
 
 def test_evaluate_lists_with_it(place: Path) -> None:
-    from models.evaluate import make_lists
-    from models.options import read_events
-
-    loaded = load_run(place / "run")
-    data = read_events(
-        str(place / "clicks.jsonl"), place / "ebbtide.toml", loaded.item_ids, loaded.recipe.contexts
-    )
-    listed = make_lists(loaded.model, data, ["view", "buy"], 0).lists
-    out = place / "out-all"
-    replay(str(place / "clicks.jsonl"), out, load_config(place / "ebbtide.toml"), place / "bundle")
-    same = count = 0
-    for line in (out / "recommendations.jsonl").read_text().splitlines():
-        given = json.loads(line)
-        if given["trigger"] == "event":
-            mine = listed[given["user_id"]]
-            at = mine.at_ms.index(given["event_time"])
-            same += mine.items[at] == [item["item_id"] for item in given["items"]]
-            count += 1
-    assert count > 500
-    assert same >= count - 5  # scores that are equal within rounding may change places
-    loaded.model.near = None
-    without = make_lists(loaded.model, data, ["view", "buy"], 0).lists
-    assert any(a.items != b.items for a, b in zip(listed.values(), without.values(), strict=True))
+    check_evaluated(place, without="near")
 
 
 def test_what_cannot_be_chosen_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from stream.errors import BundleError
 from stream.items import ItemTable
 from stream.model import Model, Reads
 from stream.scorer import Scorer
+from tests.shell.searching import check_search
 
 ITEMS = 5_000  # three blocks
 
@@ -85,19 +86,7 @@ def test_an_items_place_in_the_row_is_only_its_age() -> None:
 
 
 def test_the_search_finds_what_adding_up_everything_finds(bundle: Bundle) -> None:
-    scorer = Scorer(bundle)
-    near, recent = near_of(bundle), recent_of(150)
-    # Queries of many lengths: short ones, whose blocks only a raise keeps in the search.
-    random = np.random.default_rng(1)
-    query = random.standard_normal((150, 8)) * 10.0 ** random.uniform(-3, 1, (150, 1))
-    query = query.astype(np.float32)
-    full = scorer.scores(query) - scorer.bias
-    full = (full + dense(near, recent)) + scorer.bias
-    expected = np.argsort(-full, axis=1, kind="stable")[:, :10]
-    scores, items = scorer.top(query, 10, raises=near.raises(recent))
-    np.testing.assert_allclose(scores, np.take_along_axis(full, expected, 1), rtol=1e-5, atol=1e-5)
-    assert (items == expected).mean() > 0.99
-    assert (scorer.top(query, 10)[1] != items).any()
+    check_search(Scorer(bundle), near_of(bundle).raises(recent_of(150)))
 
 
 def test_what_is_excluded_is_not_raised_into_a_list(bundle: Bundle) -> None:

@@ -6,8 +6,11 @@ import gc
 import logging
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from export.random_bundle import random_bundle
@@ -19,6 +22,9 @@ from stream.rehearsal import play, rehearse
 from stream.testing import MemoryBroker, MemoryClient
 from stream.topics import plan, topic_names
 from stream.worker import Worker
+
+#: Where silence leads.
+STAGES = ("at_risk", "dormant", "churned", "forgotten")
 
 #: What a fresh process has not loaded when the rehearsal is over, if a part of the demo still loads it.
 LOADED_LATER = """
@@ -75,8 +81,28 @@ def test_a_worker_loads_nothing_that_the_rehearsal_has_not_loaded(tmp_path: Path
     ],
     ids=str,
 )
-def test_no_limit_of_a_worker_stops_a_rehearsal(worker: dict[str, object]) -> None:
-    play(parse_config({"worker": worker}), None)
+def test_no_limit_of_a_worker_stops_a_rehearsal(
+    worker: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[MemoryBroker] = []
+
+    class Kept(MemoryBroker):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            made.append(self)
+
+    monkeypatch.setattr(rehearsal, "MemoryBroker", Kept)
+    config = parse_config({"worker": worker})
+    play(config, None)
+    (broker,) = made
+
+    def values(role: str) -> list[bytes | None]:
+        return broker.log(topic_names(config)[role], 0).read(0, 10 * rehearsal.USERS)[0].values
+
+    assert len(values("dead_letters")) == 2
+    lives = Counter(msgspec.json.decode(value)["to"] for value in values("lifecycle") if value)
+    # Everyone came and was forgotten; the first came once more.
+    assert lives == {"new": rehearsal.USERS + 1} | dict.fromkeys(STAGES, rehearsal.USERS)
 
 
 def test_a_rehearsal_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

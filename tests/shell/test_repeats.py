@@ -16,6 +16,7 @@ from stream.items import ItemTable
 from stream.model import Model, Reads
 from stream.repeats import REPEAT_WEIGHT, Repeats, check_repeats
 from stream.scorer import Scorer
+from tests.shell.searching import check_search
 
 ITEMS = 5_000  # three blocks
 LENGTH = 6
@@ -96,17 +97,7 @@ def test_a_step_keeps_the_last_items_that_the_bundle_knows(bundle: Bundle) -> No
 
 
 def test_the_search_finds_what_adding_up_everything_finds(bundle: Bundle) -> None:
-    scorer, repeats, ring = Scorer(bundle), repeats_of(bundle), rings(150)
-    random = np.random.default_rng(1)
-    query = random.standard_normal((150, 8)) * 10.0 ** random.uniform(-3, 1, (150, 1))
-    query = query.astype(np.float32)
-    full = scorer.scores(query) - scorer.bias
-    full = (full + dense(repeats, ring)) + scorer.bias
-    expected = np.argsort(-full, axis=1, kind="stable")[:, :10]
-    scores, items = scorer.top(query, 10, raises=repeats.raises_of(ring))
-    np.testing.assert_allclose(scores, np.take_along_axis(full, expected, 1), rtol=1e-5, atol=1e-5)
-    assert (items == expected).mean() > 0.99
-    assert (scorer.top(query, 10)[1] != items).any()
+    check_search(Scorer(bundle), repeats_of(bundle).raises_of(rings(150)))
 
 
 def test_lists_have_it_with_thresholds_or_without(bundle: Bundle) -> None:
