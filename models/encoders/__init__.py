@@ -15,8 +15,9 @@ branches on data.
     gru, lstm      what its gates keep                          hidden
     lru            everything, fading at learned rates          layers · memory
     cnn            the last 1 + Σ (kernel − 1) · dilation       that · width
-    transformer    the last 1 + layers · (window − 1)           layers · window · width
-    hstu           the same                                     the same
+    transformer    the last 1 + layers · (window − 1),          layers · window · width
+                   and what a GRU before them keeps             + recurrent
+    hstu           the last 1 + layers · (window − 1)           layers · window · width
 """
 
 from __future__ import annotations

@@ -4,8 +4,14 @@ Causal, with a sliding window, in training too: event t attends to events t − 
 and so does a step. L layers reach back L (W − 1) events. Places are relative and learned; with
 `time_buckets` the age of an event counts as well.
 
+With `recurrent` an event enters with what led up to it, as a GRU has it: attention finds what the last events
+were, and the order in which they came is the GRU's (R-Transformer has the two the same way round: Wang et
+al., 2019).
+
+    x_t ← x_t + W h_t,  h_t = GRU(h_{t−1}, x_t)
+
     state: per layer a ring of keys and values [2, heads, W, width / heads] · number of events in the ring ·
-           with time, a ring of ages [W] · y [width]
+           with recurrence, h [recurrent] · with time, a ring of ages [W] · y [width]
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.encoders.gru import GRU, GRUConfig
 from models.encoders.window import Blocks, PlaceBias, TimeBias, WindowStack, grow_older, push
 
 
@@ -25,6 +32,7 @@ class TransformerConfig:
     heads: int = 2
     window: int = 32  # W
     time_buckets: int = 0  # 0: places only
+    recurrent: int = 0  # hidden units of a GRU before the layers, 0: none
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -35,14 +43,44 @@ class TransformerConfig:
 class Transformer(WindowStack):
     def __init__(self, config: TransformerConfig, input_size: int) -> None:
         layers = [Layer(config) for _ in range(config.layers)]
-        super().__init__(config, input_size, layers, beside=1)
+        super().__init__(config, input_size, layers, beside=1 + config.recurrent)
+        self.recurrent = Recurrent(config, input_size) if config.recurrent else None
+
+    def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
+        if self.recurrent is not None:
+            x = self.recurrent(x, gap_log)
+        return super().forward(x, gap_log)
 
     def step(self, state: Tensor, x: Tensor, gap_log: Tensor) -> Tensor:
         rings, shared = self.split(state)
-        filled = (shared[:, :1] + 1.0).clamp(max=float(self.window))  # [B, 1]
+        first_age = 1 if self.recurrent is None else 1 + self.recurrent.state_size
+        held, hidden, age = shared[:, :1], shared[:, 1:first_age], shared[:, first_age:]
+        filled = (held + 1.0).clamp(max=float(self.window))  # [B, 1]
         allowed = torch.arange(self.window) >= self.window - filled  # [B, W]
-        age = grow_older(shared[:, 1:], gap_log) if self.timed else shared[:, 1:]  # [B, W or 0]
-        return self.step_through(x, rings, [filled, age], allowed, age)
+        if self.recurrent is not None:
+            x, hidden = self.recurrent.step(hidden, x, gap_log)
+        if self.timed:
+            age = grow_older(age, gap_log)  # [B, W]
+        return self.step_through(x, rings, [filled, hidden, age], allowed, age)
+
+
+class Recurrent(nn.Module):
+    """What led up to an event, added to it."""
+
+    def __init__(self, config: TransformerConfig, input_size: int) -> None:
+        super().__init__()
+        self.gru = GRU(GRUConfig(config.recurrent), input_size)
+        self.leave = nn.Linear(config.recurrent, input_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.state_size = config.recurrent
+
+    def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
+        led: Tensor = x + self.leave(self.dropout(self.gru(x, gap_log)))
+        return led
+
+    def step(self, hidden: Tensor, x: Tensor, gap_log: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.gru.step(hidden, x, gap_log)
+        return x + self.leave(hidden), hidden
 
 
 class Layer(nn.Module):

@@ -60,9 +60,9 @@ def test_the_options_cover_every_kind() -> None:
     assert OPTIONS.keys() == SMALL.keys() == ENCODERS.keys()
 
 
-def small_encoder(kind: str, seed: int = 3) -> Any:
+def small_encoder(kind: str, seed: int = 3, **other: Any) -> Any:
     config = RecommenderConfig(
-        items=3, embedding_size=8, step_features=(), encoder=kind, encoder_config=SMALL[kind]
+        items=3, embedding_size=8, step_features=(), encoder=kind, encoder_config=SMALL[kind] | other
     )
     return random_model(config, seed).encoder
 
@@ -126,20 +126,34 @@ def test_attention_tells_a_minute_from_a_year(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["transformer", "hstu"])
 def test_attention_does_without_time(kind: str) -> None:
-    config = RecommenderConfig(
-        items=3,
-        embedding_size=8,
-        step_features=(),
-        encoder=kind,
-        encoder_config={**SMALL[kind], "time_buckets": 0},
-    )
-    encoder: Any = random_model(config, 3).encoder
+    encoder = small_encoder(kind, time_buckets=0)
     assert encoder.state_size < small_encoder(kind).state_size
     x, gap_log = torch.randn(4, 50, 8), 21.0 * torch.rand(4, 50)
     with torch.no_grad():
         said = encoder(x, gap_log)
         assert torch.equal(said, encoder(x, torch.zeros(4, 50)))
         torch.testing.assert_close(walk(encoder, x, gap_log), said, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("time_buckets", [0, 5])
+def test_attention_over_a_recurrence_forgets_nothing(time_buckets: int) -> None:
+    encoder = small_encoder("transformer", recurrent=12, time_buckets=time_buckets)
+    assert encoder.state_size == 12 + small_encoder("transformer", time_buckets=time_buckets).state_size
+    x, gap_log = torch.randn(4, 40, 8), 21.0 * torch.rand(4, 40)
+    other = x.clone()
+    other[:, 5] += 10.0
+    with torch.no_grad():
+        said = encoder(x, gap_log)
+        differs = (said != encoder(other, gap_log)).any(-1).any(0)
+        torch.testing.assert_close(walk(encoder, x, gap_log), said, atol=1e-5, rtol=0)
+    assert not differs[:5].any()
+    assert differs[5:].all()
+
+
+def test_the_export_proves_attention_over_a_recurrence(tmp_path: Path) -> None:
+    config = SMALL["transformer"] | {"recurrent": 12}
+    bundle = random_bundle(tmp_path / "b", KINDS, items=ITEMS, encoder="transformer", encoder_config=config)
+    assert bundle.manifest.encoder["recurrent"] == 12
 
 
 def test_ages_tell_seconds_after_centuries() -> None:
