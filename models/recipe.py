@@ -198,8 +198,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool, _says("Input embeddings of their own, not those that are scored: where order counts.")
     ] = False
     entrance: Annotated[
-        Literal["relu", "norm"],
-        _says("What an event's row goes through: `relu` for short memories, `norm` for attention on order."),
+        Literal["relu", "norm", "straight"],
+        _says(
+            "What an event's row goes through: `relu` for short memories, `norm` where order counts, and"
+            " `straight` for attention there: normed, and at first unmixed into and out of its layers."
+        ),
     ] = "relu"
     memory_half_lives: Annotated[
         list[Positive], _says("A fading memory of what was taken for each, in events.")

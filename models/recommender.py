@@ -53,7 +53,7 @@ class RecommenderConfig:
     gap_buckets: int = 0  # the time since the last event, in log buckets too
     similarity: Kind = "dot"
     untied: bool = False  # what goes in has vectors of its own
-    entrance: Literal["relu", "norm"] = "relu"
+    entrance: Literal["relu", "norm", "straight"] = "relu"
     hazard_bins_ms: tuple[int, ...] = ()  # none: no hazard head
     rerank_hidden: int = 0  # 0: no reranker
     value: Literal["", "item", "user"] = ""  # what the value head tells, "": there is none
@@ -80,7 +80,7 @@ class Recommender(nn.Module):
             config.items, D, features, config.id_dropout, self.similarity, untied=config.untied
         )
         self.enter = nn.Linear(D + len(config.step_features) + config.gap_buckets, D)
-        self.enter_norm = nn.LayerNorm(D) if config.entrance == "norm" else None
+        self.enter_norm = nn.LayerNorm(D) if config.entrance != "relu" else None
         self.encoder: Encoder = encoder_class(config_class(**config.encoder_config), D)
         self.leave = nn.Linear(self.encoder.output_size, D)
         self.recall = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in config.memory_half_lives)
@@ -98,6 +98,11 @@ class Recommender(nn.Module):
             self.repeats = Repeats(config.items, config.repeats, config.repeats_decay)
         self.near: Near | None = None  # counted, not learnt (models/co_occurrence.py)
         self.dropout = nn.Dropout(config.dropout)
+        if config.entrance == "straight":
+            begin_straight(self.enter)
+            for linear in (getattr(self.encoder, "enter", self.leave), self.leave):
+                if linear.in_features == linear.out_features:
+                    begin_straight(linear)
         for recall in self.recall:  # so that from the start what was taken scores high again
             assert isinstance(recall, nn.Linear)
             nn.init.eye_(recall.weight)
@@ -187,6 +192,16 @@ class Recommender(nn.Module):
 
 def read_fields(fields: list[dict[str, Any]] | None) -> ItemFeatures | None:
     return None if fields is None else msgspec.convert({"fields": fields}, ItemFeatures)
+
+
+def begin_straight(linear: nn.Linear) -> None:
+    """Let as many inputs as come out go through as they are, the first ones; what stands beside adds to them.
+
+    Matrices of chance in a row learn slowly, and what a layer adds itself to should be the item.
+    """
+    with torch.no_grad():
+        linear.weight[:, : linear.out_features] = torch.eye(linear.out_features)
+        nn.init.zeros_(linear.bias)
 
 
 def fade(rate: float, steps: int) -> Tensor:

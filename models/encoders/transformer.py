@@ -10,8 +10,8 @@ al., 2019).
 
     x_t ← x_t + W h_t,  h_t = GRU(h_{t−1}, x_t)
 
-    state: per layer a ring of keys and values [2, heads, W, width / heads] · number of events in the ring ·
-           with recurrence, h [recurrent] · with time, a ring of ages [W] · y [width]
+    state: with recurrence, h [recurrent] · per layer a ring of keys and values [2, heads, W, width / heads] ·
+           number of events in the ring · with time, a ring of ages [W] · y [width]
 """
 
 from __future__ import annotations
@@ -42,44 +42,34 @@ class TransformerConfig:
 
 class Transformer(WindowStack):
     def __init__(self, config: TransformerConfig, input_size: int) -> None:
-        layers = [Layer(config) for _ in range(config.layers)]
-        super().__init__(config, input_size, layers, beside=1 + config.recurrent)
-        self.recurrent = Recurrent(config, input_size) if config.recurrent else None
-
-    def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
-        if self.recurrent is not None:
-            x = self.recurrent(x, gap_log)
-        return super().forward(x, gap_log)
+        layers: list[nn.Module] = [Recurrent(config)] if config.recurrent else []
+        layers += [Layer(config) for _ in range(config.layers)]
+        super().__init__(config, input_size, layers, beside=1)
 
     def step(self, state: Tensor, x: Tensor, gap_log: Tensor) -> Tensor:
-        rings, shared = self.split(state)
-        first_age = 1 if self.recurrent is None else 1 + self.recurrent.state_size
-        held, hidden, age = shared[:, :1], shared[:, 1:first_age], shared[:, first_age:]
-        filled = (held + 1.0).clamp(max=float(self.window))  # [B, 1]
+        parts, shared = self.split(state)
+        filled = (shared[:, :1] + 1.0).clamp(max=float(self.window))  # [B, 1]
         allowed = torch.arange(self.window) >= self.window - filled  # [B, W]
-        if self.recurrent is not None:
-            x, hidden = self.recurrent.step(hidden, x, gap_log)
-        if self.timed:
-            age = grow_older(age, gap_log)  # [B, W]
-        return self.step_through(x, rings, [filled, hidden, age], allowed, age)
+        age = grow_older(shared[:, 1:], gap_log) if self.timed else shared[:, 1:]  # [B, W or 0]
+        return self.step_through(x, parts, [filled, age], allowed, age)
 
 
 class Recurrent(nn.Module):
-    """What led up to an event, added to it."""
+    """The layer before attention: what led up to an event, added to it."""
 
-    def __init__(self, config: TransformerConfig, input_size: int) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.gru = GRU(GRUConfig(config.recurrent), input_size)
-        self.leave = nn.Linear(config.recurrent, input_size)
+        self.gru = GRU(GRUConfig(config.recurrent), config.width)
+        self.leave = nn.Linear(config.recurrent, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.state_size = config.recurrent
 
-    def forward(self, x: Tensor, gap_log: Tensor) -> Tensor:
-        led: Tensor = x + self.leave(self.dropout(self.gru(x, gap_log)))
+    def forward(self, x: Tensor, blocks: Blocks, age: Tensor | None) -> Tensor:
+        led: Tensor = x + self.leave(self.dropout(self.gru.rnn(x)[0]))
         return led
 
-    def step(self, hidden: Tensor, x: Tensor, gap_log: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.gru.step(hidden, x, gap_log)
+    def step(self, x: Tensor, hidden: Tensor, allowed: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.gru.step(hidden, x, age)
         return x + self.leave(hidden), hidden
 
 

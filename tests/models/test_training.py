@@ -73,10 +73,15 @@ def train(data: Sequences, chosen: Recipe) -> tuple[Recommender, Objective, list
             "untied": True,
             "entrance": "norm",
         },
+        {
+            "encoder": "transformer",
+            "encoder_config": {"width": 16, "window": 8, "recurrent": 8, "dropout": 0.1},
+            "entrance": "straight",
+        },
         {"augment": {"crop": 0.3, "mask": 0.1, "substitute": 0.1, "reorder": 0.1, "length_min": 4}},
         {"augment": {"stretches": "all"}, "length_max": 8},
     ],
-    ids=["softmax", "sampled", "gbce", "cosine", "transformer", "augmented", "in stretches"],
+    ids=["softmax", "sampled", "gbce", "cosine", "transformer", "over a gru", "augmented", "in stretches"],
 )
 def test_it_learns_which_item_comes_next(data: Sequences, keys: dict[str, Any]) -> None:
     model, held, history = train(data, recipe(**HELD, **keys))
@@ -101,6 +106,24 @@ def test_the_schedule_ends_with_the_training(
     assert schedule.last_epoch == steps
     once = chosen.epochs * -(-hold_out(data, chosen.validation, 0).learn.users // chosen.users_per_batch)
     assert steps > 3 * once if stretches == "all" else steps == once
+
+
+@torch.no_grad()
+def test_an_item_begins_straight_through_what_is_as_wide_as_it(data: Sequences) -> None:
+    begun = {}
+    for entrance in ("norm", "straight"):
+        chosen = recipe(encoder="transformer", encoder_config={"width": 16}, entrance=entrance)
+        begun[entrance] = make_model(data, chosen, None)
+    model, mixed = begun["straight"], begun["norm"]
+    item, features = torch.randn(5, 16), torch.zeros(5, 3)
+    normed = torch.nn.functional.layer_norm(item, (16,))
+    torch.testing.assert_close(model.taken_in(item, features), normed)
+    torch.testing.assert_close(model.encoder.enter(normed), normed)  # type: ignore[attr-defined]
+    torch.testing.assert_close(model.leave(normed), normed)
+    assert not torch.allclose(mixed.taken_in(item, features), normed, atol=0.1)
+    assert torch.equal(model.enter.weight[:, 16:], mixed.enter.weight[:, 16:]), "features add as they would"
+    narrow = make_model(data, recipe(encoder_config={"hidden": 8}, entrance="straight"), None)
+    assert narrow.leave.weight.shape == (16, 8)
 
 
 @torch.no_grad()
