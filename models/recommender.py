@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from models.encoders import ENCODERS, Encoder
+from models.encoders.stack import Stack
 from models.encoders.window import GAP_LOG_MAX, hats
 from models.heads import Hazard, Value
 from models.items.table import Items
@@ -100,7 +101,8 @@ class Recommender(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         if config.entrance == "straight":
             begin_straight(self.enter)
-            for linear in (getattr(self.encoder, "enter", self.leave), self.leave):
+            inner = [self.encoder.enter] if isinstance(self.encoder, Stack) else []
+            for linear in (*inner, self.leave):
                 if linear.in_features == linear.out_features:
                     begin_straight(linear)
         for recall in self.recall:  # so that from the start what was taken scores high again

@@ -122,8 +122,8 @@ def test_an_item_begins_straight_through_what_is_as_wide_as_it(data: Sequences) 
     torch.testing.assert_close(model.leave(normed), normed)
     assert not torch.allclose(mixed.taken_in(item, features), normed, atol=0.1)
     assert torch.equal(model.enter.weight[:, 16:], mixed.enter.weight[:, 16:]), "features add as they would"
-    narrow = make_model(data, recipe(encoder_config={"hidden": 8}, entrance="straight"), None)
-    assert narrow.leave.weight.shape == (16, 8)
+    narrow = [make_model(data, recipe(encoder_config={"hidden": 8}, entrance=one), None) for one in begun]
+    assert torch.equal(narrow[0].leave.weight, narrow[1].leave.weight), "what is not as wide begins as ever"
 
 
 @torch.no_grad()
