@@ -6,6 +6,9 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -67,19 +70,39 @@ def make_worker(
 
 
 def run(config: Config) -> None:
-    """Run a worker on Kafka until SIGTERM or SIGINT; then finish the batch, commit, and leave."""
+    """Run a worker on Kafka until SIGTERM or SIGINT; then finish the batch, commit, and leave.
+
+    Before it joins the group there is nothing to finish, and it is gone at once.
+    """
     log_to_stderr()
-    refuse_start(config, connect(config), SystemClock())
-    registry = CollectorRegistry()
-    # At least once the consumer commits, which is the worker's own.
-    launch = InAThread if config.worker.guarantee == "exactly-once" else Done
-    worker = make_worker(config, connect(config), registry=registry, launch=launch)
-    with HttpServer(config.http.host, config.http.port, registry, worker.observer.readiness) as http:
-        log.info("metrics and health on http://%s:%d", config.http.host, http.port)
-        log.info("rehearsing before joining the group: about a minute where nothing is compiled yet")
-        rehearse(config, worker.workshop.bundle)
-        for number in (signal.SIGTERM, signal.SIGINT):  # until here there is nothing to finish
-            signal.signal(number, lambda *_: worker.stop())
-        with settled():
-            worker.run()
+    with stop_signals(_be_gone):
+        refuse_start(config, connect(config), SystemClock())
+        registry = CollectorRegistry()
+        # At least once the consumer commits, which is the worker's own.
+        launch = InAThread if config.worker.guarantee == "exactly-once" else Done
+        worker = make_worker(config, connect(config), registry=registry, launch=launch)
+        with HttpServer(config.http.host, config.http.port, registry, worker.observer.readiness) as http:
+            log.info("metrics and health on http://%s:%d", config.http.host, http.port)
+            log.info("rehearsing before joining the group: about a minute where nothing is compiled yet")
+            rehearse(config, worker.workshop.bundle)
+            with stop_signals(lambda *_: worker.stop()), settled():
+                worker.run()
     log.info("left the group")
+
+
+@contextmanager
+def stop_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let SIGTERM and SIGINT call the handler within the block; afterwards they do what they did before."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _be_gone(number: int, frame: FrameType | None) -> None:
+    """End the process: an exception could be lost in a callback, or caught by what compiles."""
+    log.disabled = False  # a rehearsal keeps the log still
+    log.info("gone at once: there is nothing to finish")
+    os._exit(0)

@@ -95,6 +95,7 @@ def work(path: Path, folder: Path, names: Sequence[str]) -> tuple[Seen, list[set
             )
             for name in names
         ]
+        wait(lambda: all(map(has_joined, workers)), "not every worker has a share")
         wait_for_offset(broker, config, ends(broker, config), workers[0])
     seen: Seen = {}
     for role in OUTPUTS:
@@ -117,6 +118,19 @@ def test_one_two_and_four_workers_make_the_same_outputs_and_users_of_one_log(tmp
     assert runs[0] == runs[1] == runs[2]
     assert all(values for (role, _), (_, values, _) in runs[0][0].items() if role == "lifecycle")
     assert all(runs[0][1])
+
+
+def test_a_worker_that_is_stopped_while_it_rehearses_is_gone_at_once_and_was_never_in_the_group(
+    tmp_path: Path,
+) -> None:
+    path = write_config(tmp_path, shared_kafka().bootstrap_servers, "early")
+    create_topics(load(path), connect(load(path)), PARTITIONS)
+    nothing_compiled = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}  # so that it rehearses for long
+    with running(path, tmp_path / "early.log", nothing_compiled) as worker:
+        wait(lambda: "rehearsing" in worker.log.read_text(), "the worker does not come up")
+    said = worker.log.read_text()
+    assert "gone at once" in said
+    assert "partitions assigned" not in said
 
 
 @pytest.mark.parametrize("protocol", ["consumer", "classic"])
