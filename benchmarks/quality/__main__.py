@@ -37,13 +37,13 @@ def main() -> None:
     parser.add_argument("--attributes", type=Path, help="a JSON object: item → list of words")
     parser.add_argument("--on", default="beauty", help="data set of `encoders`")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
-    parser.add_argument("--members", type=int, default=1, help="of leave-one-out: join so many seeds")
+    parser.add_argument("--members", type=int, help="of leave-one-out: join so many seeds")
     parser.add_argument("--resume", action="store_true", help="of ml1m: go on where a killed call was")
     given = parser.parse_args()
-    if given.members < 1:
+    if given.members is not None and given.members < 1:
         parser.error(f"--members {given.members}: an ensemble has 1 or more")
     words = [word for word in sys.argv[1:] if word != "--resume"]
-    tried = bool(given.set) or given.members != 1  # not the table's own settings: printed, not kept
+    tried = bool(given.set) or given.members is not None  # not the table's own settings: printed, not kept
     command = "python -m benchmarks.quality " + " ".join(words)
     for name in given.names:
         if name == "docs":
@@ -66,7 +66,7 @@ def main() -> None:
             )
         elif name in sources.NAMES:
             data = sources.load(name, given.data, given.input, given.attributes)
-            data = data._replace(members=given.members)
+            data = data._replace(members=given.members or data.members)
             table.finish(
                 compare(data, given.set, command), drawn="NDCG@10", keep=bool(data.published) and not tried
             )

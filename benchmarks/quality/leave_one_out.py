@@ -168,8 +168,13 @@ def load_recipe(data: Data, settings: Sequence[str], own: Sequence[str] = ()) ->
 
 def name_ensemble(recipes: Sequence[Recipe]) -> str:
     """Return the encoders' names, with how many there are of each."""
-    counts = Counter(recipe.encoder for recipe in recipes)
+    counts = Counter(map(name_of, recipes))
     return " + ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())
+
+
+def name_of(recipe: Recipe) -> str:
+    """Return the encoder's name; attention may stand over a recurrence."""
+    return recipe.encoder + (" over a gru" if recipe.encoder_config.get("recurrent") else "")
 
 
 class Comparison:
@@ -182,6 +187,11 @@ class Comparison:
         self.recipe = fit_size(recipe, self.trial.train)
         others = [fit_size(load_recipe(data, settings, own), self.trial.train) for own in data.beside]
         self.recipes = [*with_seeds(self.recipe, data.members), *others]
+        names = list(map(name_of, self.recipes))
+        self.names = [
+            name if names.index(name) == n else f"{name}, seed {one.seed}"
+            for n, (name, one) in enumerate(zip(names, self.recipes, strict=True))
+        ]
         self.sold = np.bincount(self.trial.train.item, minlength=self.items)
         self.rows = [Row(name, "published", dict(figures)) for name, figures in data.published.items()]
         self.notes: list[str] = []
@@ -221,7 +231,7 @@ class Comparison:
         beside = self.add(f"co-occurrence{retrained}", "baseline", ItemNeighbours(learnt, how))
         for n in [0, *range(self.data.members, len(trained))]:
             alone = ModelScorer(trained[n].model, length_max)
-            self.add(f"{self.recipes[n].encoder}{retrained}", "ours", alone)
+            self.add(f"{self.names[n]}{retrained}", "ours", alone)
         model, name = join(trained), name_ensemble(self.recipes)
         if len(trained) > 1:
             self.add(f"{name}{retrained}", "ours", ModelScorer(model, length_max))
@@ -246,8 +256,8 @@ def compare(data: Data, settings: list[str], command: str, *, factors: bool = Tr
     how = table.add_baselines(factors=factors)
     trained = train_all(partial(train, trial, data.words, item_ids), recipes)
     table.notes += [
-        f"{one.encoder}, seed {one.seed}: {done.minutes:.1f} CPU minutes of training, epoch {done.epochs} was"
-        " the best."
+        f"{name_of(one)}, seed {one.seed}: {done.minutes:.1f} CPU minutes of training, epoch {done.epochs}"
+        " was the best."
         for one, done in zip(recipes, trained, strict=True)
     ]
     strength = table.add_ours(trained, how, trial.train)

@@ -9,28 +9,29 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.quality import buy_till_you_die as buying
 from benchmarks.quality import journey, leave_one_out, lifetimes, members, ml1m, ratings
 from models.sequences import from_lists
 
 
-def customers(count: int, seed: int) -> lifetimes.Known:
+def customers(count: int, seed: int) -> buying.Known:
     """Return customers who buy with half a chance a week, and half of whom leave after ten weeks."""
     chance = np.random.default_rng(seed)
     days = []
     for number in range(count):
         weeks = np.flatnonzero(chance.random(10 if number % 2 else 40) < 0.5) + 1
         days.append(np.concatenate([[0], weeks * 7]))
-    return lifetimes.Known(days, np.full(count, 10.0), 40 * 7)
+    return buying.Known(days, np.full(count, 10.0), 40 * 7)
 
 
 def test_purchases_until_a_customer_leaves_are_those_of_the_integral() -> None:
-    law = lifetimes.Law(np.array([[0.3]]), np.array([[0.1]]), np.array([[1.0]]))
-    known = lifetimes.Known([np.array([0, 70])], np.array([1.0]), 70)  # bought on the last day: there
-    chances = lifetimes.buy_till_you_die(known, law, 20.0)
+    law = buying.Law(np.array([[0.3]]), np.array([[0.1]]), np.array([[1.0]]))
+    known = buying.Known([np.array([0, 70])], np.array([1.0]), 70)  # bought on the last day: there
+    chances = buying.buy_till_you_die(known, law, 20.0)
     said = lifetimes.read_off(chances)
     t = np.linspace(0, 20, 200_001)
     assert chances.sum() == pytest.approx(1.0)
-    assert said.mean[0] == pytest.approx(np.trapezoid(0.3 * np.exp(-0.1 * t), t), rel=1e-6)
+    assert said.forecast[0] == pytest.approx(np.trapezoid(0.3 * np.exp(-0.1 * t), t), rel=1e-6)
     first = np.trapezoid(0.3 * np.exp(-0.4 * t), t)  # the first purchase at t, still there
     assert said.none[0] == pytest.approx(1 - first, rel=1e-6)
     left = np.trapezoid(0.1 * np.exp(-0.1 * t) * (0.3 * t) ** 2 / 2 * np.exp(-0.3 * t), t)  # at t, after two
@@ -39,11 +40,37 @@ def test_purchases_until_a_customer_leaves_are_those_of_the_integral() -> None:
 
 
 def test_the_median_is_the_fewest_purchases_that_half_the_chance_does_not_pass() -> None:
-    said = lifetimes.read_off(np.pad([[0.5, 0.2, 0.3], [0.4, 0.05, 0.55]], ((0, 0), (0, lifetimes.MOST - 3))))
+    said = lifetimes.read_off(np.pad([[0.5, 0.2, 0.3], [0.4, 0.05, 0.55]], ((0, 0), (0, buying.MOST - 3))))
     assert said.median.tolist() == [0.0, 2.0]
-    assert said.mean == pytest.approx([0.8, 1.15])
+    assert said.forecast == pytest.approx([0.8, 1.15])
     paths = np.array([[0, 3], [0, 1], [2, 3], [0, 3]])
     assert lifetimes.count_paths(paths)[:, :4].tolist() == [[0.75, 0, 0.25, 0], [0, 0.25, 0, 0.75]]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.05, 0.4, 3.0, 1000.0])
+def test_one_forecast_for_both_errors_is_what_costs_least(weight: float) -> None:
+    chances = np.zeros((3, buying.MOST))
+    chances[0, [0, 1, 5]] = 0.6, 0.3, 0.1
+    chances[1, [0, 2, 3]] = 0.2, 0.5, 0.3
+    chances[2, 0] = 1.0
+    n = np.arange(buying.MOST)
+    mean = chances @ n
+    squared = (chances * (n - mean[:, None]) ** 2).sum()
+    absolute = (chances * np.abs(n - mean[:, None])).sum()
+    tried = np.linspace(0, 5, 5001)
+    off = n - tried[:, None]
+    for row, found in zip(chances, lifetimes.between(chances, weight), strict=True):
+        costs = (row * off**2).sum(1) / squared + weight * (row * np.abs(off)).sum(1) / absolute
+        assert found == pytest.approx(tried[costs.argmin()], abs=2e-3)
+
+
+def test_the_weight_of_the_absolute_error_is_the_middle_of_those_that_beat_pareto_nbd_in_both() -> None:
+    """Half buy by chance and half never again: gamma laws only come near."""
+    known = customers(300, 2)
+    after = np.where(np.arange(300) % 2 == 1, 0, np.random.default_rng(5).binomial(10, 0.5, 300))
+    assert lifetimes.choose_weight(known, after, 10.0) == pytest.approx(lifetimes.WEIGHTS.mean())  # all do
+    pareto = buying.buy_till_you_die(known, buying.fit_law(known, 0), 10.0) @ np.arange(buying.MOST)
+    assert lifetimes.choose_weight(known, pareto, 10.0) == 0.0  # none does
 
 
 def test_gamma_laws_are_found_again_and_freeing_them_makes_what_is_known_likelier() -> None:
@@ -54,13 +81,13 @@ def test_gamma_laws_are_found_again_and_freeing_them_makes_what_is_known_likelie
         until = min(40.0, chance.exponential(1 / chance.gamma(2.0, 1 / 40.0)))
         times = np.cumsum(chance.exponential(1 / chance.gamma(1.0, 1 / 5.0), 400))
         days.append(np.concatenate([[0], np.unique(np.ceil(times[times < until] * 7).astype(np.int64))]))
-    known = lifetimes.Known(days, np.ones(len(days)), 40 * 7)
-    law = lifetimes.fit_law(known, 0)
+    known = buying.Known(days, np.ones(len(days)), 40 * 7)
+    law = buying.fit_law(known, 0)
     assert law.weight.sum() == pytest.approx(1.0)
     assert (law.weight * law.buy).sum() == pytest.approx(1 / 5, rel=0.15)
-    alike = lifetimes.take_together(lifetimes.summary(known))
-    likely, _ = lifetimes.likelihood(law, *alike.summary)
-    freed = lifetimes.free(law, likely, alike.customers, 20)
+    alike = buying.take_together(buying.summary(known))
+    likely, _ = buying.likelihood(law, *alike.summary)
+    freed = buying.free(law, likely, alike.customers, 20)
     assert freed.weight.sum() == pytest.approx(1.0)
     gains = alike.customers @ (np.log(likely @ freed.weight[0]) - np.log(likely @ law.weight[0]))
     assert gains > 1.0
@@ -69,9 +96,10 @@ def test_gamma_laws_are_found_again_and_freeing_them_makes_what_is_known_likelie
 def test_both_models_know_who_has_left() -> None:
     known = customers(200, 1)
     gone = np.arange(200) % 2 == 1
-    for said in lifetimes.say(known, 10, whole=known).values():
+    law = buying.buy_till_you_die(known, buying.fit_law(known, buying.choose_rounds(known)), 10.0)
+    for said in lifetimes.say(known, law, 10).values():
         assert said.none[gone].mean() > 0.7 > 0.3 > said.none[~gone].mean()
-        assert said.mean[~gone].mean() == pytest.approx(5.0, abs=1.2)
+        assert said.forecast[~gone].mean() == pytest.approx(5.0, abs=1.2)
 
 
 def test_neighbours_say_what_those_who_agree_said() -> None:
@@ -135,6 +163,15 @@ def test_encoders_of_other_kinds_join_beside_the_seeds() -> None:
     names = [row.name for row in result.rows]
     plain = ["co-occurrence", "gru", "transformer", "gru + transformer", "gru + transformer + co-occurrence"]
     assert names[1:] == [name + retrained for retrained in ("", ", retrained") for name in plain]
+
+
+def test_attention_over_a_recurrence_and_other_seeds_have_names_of_their_own() -> None:
+    over = ('encoder="transformer"', "encoder_config={width=8, heads=1, recurrent=8}")
+    data = ring()._replace(beside=(over[:1], over, (*over, "seed=1")))
+    table = leave_one_out.Comparison(data, ["embedding_size=8"])
+    assert table.names == ["gru", "transformer", "transformer over a gru", "transformer over a gru, seed 1"]
+    together = leave_one_out.name_ensemble(table.recipes)
+    assert together == "gru + transformer + 2 transformer over a gru"
 
 
 def test_the_usual_order_of_two_items_is_told_from_chance() -> None:
