@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--attributes", type=Path, help="a JSON object: item → list of words")
     parser.add_argument("--on", default="beauty", help="data set of `encoders`")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
-    parser.add_argument("--members", type=int, help="of leave-one-out: join so many seeds")
+    parser.add_argument("--members", type=int, help="of leave-one-out: seeds of the first encoder")
     parser.add_argument("--resume", action="store_true", help="of ml1m: go on where a killed call was")
     given = parser.parse_args()
     if given.members is not None and given.members < 1:
