@@ -100,7 +100,8 @@ def draw(result: Result, column: str) -> None:
     from matplotlib import pyplot
 
     rows = [row for row in result.rows if isinstance(row.figures.get(column), float)][::-1]
-    figure, axes = pyplot.subplots(figsize=(8, 1 + 0.35 * len(rows)))
+    wide = 5 + 0.08 * max(len(row.name) for row in rows)  # inches: the bars keep theirs
+    figure, axes = pyplot.subplots(figsize=(wide, 1 + 0.35 * len(rows)))
     axes.barh([row.name for row in rows], [row.figures[column] for row in rows])
     for bar, row in zip(axes.patches, rows, strict=True):
         bar.set_color(COLOURS[row.source])
