@@ -31,6 +31,7 @@ from stream.workshop import Workshop
 
 #: What tells this worker from the others of its group, and stays the same when it is started again.
 INSTANCE_VARIABLE: Final = "EBBTIDE_INSTANCE"
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def identify(config: Config) -> Identity:
@@ -75,7 +76,8 @@ def run(config: Config) -> None:
     Before it joins the group there is nothing to finish, and it is gone at once.
     """
     log_to_stderr()
-    with stop_signals(_be_gone):
+    with signals_as_before():
+        on_stop(_be_gone)
         refuse_start(config, connect(config), SystemClock())
         registry = CollectorRegistry()
         # At least once the consumer commits, which is the worker's own.
@@ -85,20 +87,27 @@ def run(config: Config) -> None:
             log.info("metrics and health on http://%s:%d", config.http.host, http.port)
             log.info("rehearsing before joining the group: about a minute where nothing is compiled yet")
             rehearse(config, worker.workshop.bundle)
-            with stop_signals(lambda *_: worker.stop()), settled():
+            on_stop(lambda *_: worker.stop())  # to the end: what failed must not end as if all were well
+            with settled():
                 worker.run()
     log.info("left the group")
 
 
 @contextmanager
-def stop_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Let SIGTERM and SIGINT call the handler within the block; afterwards they do what they did before."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+def signals_as_before() -> Iterator[None]:
+    """Let SIGTERM and SIGINT do after the block what they did before it."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def on_stop(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Let SIGTERM and SIGINT call the handler."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, handler)
 
 
 def _be_gone(number: int, frame: FrameType | None) -> None:

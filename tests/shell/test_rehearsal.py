@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +20,8 @@ from stream import assembly, rehearsal
 from stream.bundle import Bundle
 from stream.config import Config
 from stream.config_load import parse_config, preset_names
+from stream.errors import StateError
+from stream.http import HttpServer
 from stream.rehearsal import play, rehearse
 from stream.testing import MemoryBroker, MemoryClient
 from stream.topics import plan, topic_names
@@ -183,5 +187,22 @@ def test_a_worker_rehearses_with_its_bundle_before_it_joins(
     monkeypatch.setattr(assembly, "log_to_stderr", lambda: None)
     monkeypatch.setattr(assembly, "rehearse", note)
     monkeypatch.setattr(Worker, "run", lambda worker: came.append("ran"))
+    before = signal.getsignal(signal.SIGTERM)
     assembly.run(config)
     assert came == [f"rehearsed {bundle.version}", "ran"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+    def fail(worker: Worker) -> None:
+        raise StateError("the state is cut")
+
+    def gone(code: int) -> None:
+        raise AssertionError(f"ended with {code}, as if all were well")
+
+    def close(server: HttpServer, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)  # while a worker that failed is being taken down
+
+    monkeypatch.setattr(Worker, "run", fail)
+    monkeypatch.setattr(HttpServer, "__exit__", close)
+    monkeypatch.setattr(os, "_exit", gone)
+    with pytest.raises(StateError, match="the state is cut"):
+        assembly.run(config)
