@@ -19,6 +19,8 @@ from benchmarks.quality.leave_one_out import Data, fit_size, load_recipe, make_t
 from benchmarks.quality.members import say
 from benchmarks.quality.table import DRAWN, Result, Row, Stopwatch, finish
 from models import metrics
+from models.encoders import ENCODERS as CLASSES
+from models.encoders.stack import Stack
 from models.ensemble import Model
 from models.ranking import ModelScorer, rank
 
@@ -31,8 +33,6 @@ ENCODERS: Final[list[tuple[str, dict[str, Any]]]] = [
     ("transformer", {"width": 64, "window": 32, "dropout": 0.2, "layers": 1, "recurrent": 64}),
     ("hstu", {"width": 64, "window": 32, "dropout": 0.2}),
 ]
-#: Which have layers that add to what comes in, and so are entered straight.
-ADDING: Final = ("cnn", "lru", "transformer", "hstu")
 #: Points by which the names stand above theirs in the plot, which lie close together.
 ABOVE: Final = (-14, 6, -14, 6, -14, 18, 6)
 COLUMNS: Final = ["HR@10", "NDCG@10", "bytes a user", "µs an event", "training minutes"]
@@ -47,7 +47,8 @@ def run(data: Data, settings: list[str], command: str) -> None:
     plain = load_recipe(data, settings)
     trial = make_trial(data.sequences, plain.seed)
     for kind, config in ENCODERS:
-        entrance = "straight" if kind in ADDING else plain.entrance
+        adds = issubclass(CLASSES[kind][1], Stack)  # layers that add to what comes in are entered straight
+        entrance = "straight" if adds else plain.entrance
         recipe = msgspec.structs.replace(plain, encoder=kind, encoder_config=config, entrance=entrance)
         recipe = fit_size(recipe, trial.train)
         before = watch.minutes
