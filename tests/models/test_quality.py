@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from benchmarks.quality import buy_till_you_die as buying
-from benchmarks.quality import journey, leave_one_out, lifetimes, members, ml1m, ratings
+from benchmarks.quality import journey, leave_one_out, lifetimes, members, ml1m, ratings, two_errors
+from models import metrics
 from models.sequences import from_lists
 
 
@@ -59,18 +60,74 @@ def test_one_forecast_for_both_errors_is_what_costs_least(weight: float) -> None
     absolute = (chances * np.abs(n - mean[:, None])).sum()
     tried = np.linspace(0, 5, 5001)
     off = n - tried[:, None]
-    for row, found in zip(chances, lifetimes.between(chances, weight), strict=True):
+    for row, found in zip(chances, two_errors.between(chances, weight), strict=True):
         costs = (row * off**2).sum(1) / squared + weight * (row * np.abs(off)).sum(1) / absolute
         assert found == pytest.approx(tried[costs.argmin()], abs=2e-3)
 
 
-def test_the_weight_of_the_absolute_error_is_the_middle_of_those_that_beat_pareto_nbd_in_both() -> None:
+def test_the_weight_of_the_absolute_error_is_the_one_with_the_largest_smaller_gain_over_others() -> None:
     """Half buy by chance and half never again: gamma laws only come near."""
     known = customers(300, 2)
-    after = np.where(np.arange(300) % 2 == 1, 0, np.random.default_rng(5).binomial(10, 0.5, 300))
-    assert lifetimes.choose_weight(known, after, 10.0) == pytest.approx(lifetimes.WEIGHTS.mean())  # all do
-    pareto = buying.buy_till_you_die(known, buying.fit_law(known, 0), 10.0) @ np.arange(buying.MOST)
-    assert lifetimes.choose_weight(known, pareto, 10.0) == 0.0  # none does
+    chance, gone = np.random.default_rng(5), np.arange(300) % 2 == 1
+    law = buying.fit_law(known, buying.choose_rounds(known))
+    others = [
+        two_errors.ask(known, np.where(gone, 0, chance.binomial(10, 0.5, 300)), law, 10.0) for _ in range(2)
+    ]
+    chosen = two_errors.choose_weight(others)
+    after = np.concatenate([asked.after for asked in others])
+    rival = np.concatenate([asked.pareto for asked in others])
+    gains = []
+    for weight in two_errors.WEIGHTS.tolist():
+        ours = np.concatenate([two_errors.between(asked.law, weight) for asked in others])
+        mae = 1 - metrics.mae(ours, after) / metrics.mae(rival, after)
+        gains.append((mae, 1 - metrics.rmse(ours, after) / metrics.rmse(rival, after)))
+    smaller = np.array(gains).min(1)
+    assert smaller.max() > 0
+    assert chosen.weight == two_errors.WEIGHTS[smaller.argmax()]
+    assert (chosen.mae, chosen.rmse) == pytest.approx(gains[int(smaller.argmax())])
+    assert chosen.low <= chosen.weight <= chosen.high
+    assert (chosen.both, chosen.expected) == (2, 2)
+
+
+def test_what_helps_one_error_and_harms_the_other_is_weighed_where_both_gain_alike() -> None:
+    absolute = np.array([[0.9, 1.3], [0.9, 1.1], [0.9, 0.9], [0.9, 0.7]])  # MAE gains −.1, 0, .1, .2
+    squared = np.array([[0.3, 0.5], [0.6, 0.5], [0.6, 0.8], [1.0, 0.9]])  # RMSE gains .37, .26, .16, .03
+    losses = two_errors.Losses(absolute, squared, np.ones(2), np.ones(2))
+    assert losses.gains()[0] == pytest.approx([-0.1, 0.0, 0.1, 0.2])
+    assert losses.gains()[1] == pytest.approx([1 - np.sqrt(v) for v in (0.4, 0.55, 0.7, 0.95)])
+    assert losses.best() == 2
+    assert losses.best(np.array([0, 0])) == 0  # of the first customer alone
+
+
+def test_a_forecast_that_nearly_says_what_comes_is_not_beaten() -> None:
+    known = customers(300, 2)
+    asked = two_errors.ask(known, np.arange(300) % 7, buying.fit_law(known, 0), 10.0)
+    chosen = two_errors.choose_weight([asked._replace(pareto=asked.after + 0.01)])
+    assert (chosen.both, chosen.expected) == (0, 0)
+    assert max(chosen.mae, chosen.rmse) < 0
+
+
+def test_what_a_law_expects_of_its_mean_is_the_least_squared_error_and_not_the_least_absolute_one() -> None:
+    known = customers(100, 4)
+    asked = two_errors.ask(known, np.zeros(100, np.int64), buying.fit_law(known, 0), 10.0)
+    losses = two_errors.expect(asked)
+    rmse, mae = np.sqrt(losses.squared.mean(1)), losses.absolute.mean(1)
+    assert (np.diff(rmse) >= 0).all()
+    assert (np.diff(mae) <= 0).all()
+    assert rmse[0] == pytest.approx(np.sqrt(losses.rival_squared.mean()))  # the same law: the same mean
+    chances, n = asked.law[0], np.arange(buying.MOST)
+    assert losses.squared[0, 0] == pytest.approx(chances @ n**2 - (chances @ n) ** 2)
+
+
+def test_the_rest_of_a_cohort_is_dealt_out_in_turn_without_the_sample() -> None:
+    rows = [(who, day) for who in range(1, 21) for day in ("19970101", "19970105", "19971005")]
+    master = "\n".join(f" {who:05d} {day} 1 10.00" for who, day in rows)
+    sample = "\n".join(f" {who:05d} {who} {day} 1 10.00" for who, day in rows if who in (3, 8))
+    others = lifetimes.read_others(master, sample, "19970930")
+    assert [len(after) for _, after in others] == [2] * 9
+    for known, after in others:
+        assert [d.tolist() for d in known.days] == [[0, 4]] * 2
+        assert after.tolist() == [1, 1]
 
 
 def test_gamma_laws_are_found_again_and_freeing_them_makes_what_is_known_likelier() -> None:
