@@ -28,24 +28,10 @@ from models.sequences import choose_users, from_lists, read_lines
 
 #: Chosen on: users that are judged do not choose.
 CHOOSERS: Final = 2048
-ORDERED: Final = Path("models/recipes/ordered_sequences.toml")
-#: In place of the recipe's GRU: attention over one, which drops out by itself, and no memories.
-RECURRENT: Final = [
-    'encoder="transformer"',
-    "encoder_config={width=128, layers=2, heads=2, window=50, dropout=0.3, recurrent=256}",
-    'entrance="straight"',
-    "memory_half_lives=[]",
-    "dropout=0.0",
-    "learning_rate=2e-3",
-    "items_learning_rate=2e-3",
-    "bias_learning_rate=2e-3",
-    "warm_up=0.1",
-    "epochs=14",
-]
-#: Of the ensemble, with what differs from the recipe.
-MEMBERS: Final[dict[str, list[str]]] = {
-    "attention over a gru": [*RECURRENT, "seed=2"],
-    "gru": ["epochs=12", "seed=2"],
+#: Of the ensemble: its recipe, with what differs from it.
+MEMBERS: Final = {
+    "attention over a gru": (Path("models/recipes/attention_over_a_gru.toml"), ["seed=2"]),
+    "gru": (Path("models/recipes/ordered_sequences.toml"), ["epochs=12", "seed=2"]),
 }
 #: Events of a history that are read for a list.
 LENGTH: Final = 200
@@ -99,7 +85,8 @@ def share_in_order(data: Sequences, least: int = 20, seed: int = 0) -> tuple[flo
 
 def read_member(name: str, settings: list[str]) -> Recipe:
     """Return the member's recipe. Co-occurrence comes later, so that it can be told apart."""
-    recipe = read_recipe(ORDERED, [*MEMBERS[name], *settings])
+    file, own = MEMBERS[name]
+    recipe = read_recipe(file, [*own, *settings])
     return msgspec.structs.replace(recipe, co_occurrence=None)
 
 
