@@ -57,7 +57,7 @@ OCTOBER := 2017-10-01T05:00:00Z
 
 bundle: .venv/.dev  ## train the demo's model on January to September, judge it, and export it (minutes)
 	@$(BIN)/ebbtide-train fit --recipe models/recipes/demo.toml $(DEMO) \
-	    --items stream/demo/data/items.jsonl.gz --until $(OCTOBER) --out runs/demo $(ARGS)
+	    --items stream/demo/data/items.jsonl.gz --until $(OCTOBER) --out runs/demo --overwrite $(ARGS)
 	@$(BIN)/ebbtide-train evaluate runs/demo $(DEMO) --from $(OCTOBER)
 	@$(BIN)/ebbtide-export runs/demo stream/demo/bundle $(DEMO) --precision int8 --overwrite
 

@@ -17,7 +17,7 @@ from export.from_run import export_run, longest_histories
 from export.parity import History, Parity
 from export.quality import measure_loss
 from export.write import Precision
-from models.options import read_events
+from models.options import Form, read_events
 from models.run import load_run
 from stream.bundle import Bundle
 from stream.cli import fail
@@ -44,7 +44,8 @@ def export(
     input: Annotated[
         str, typer.Option("--input", "-i", help="Events to prove it on, beside the made ones.")
     ] = "",
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="Their config.")] = None,
+    format: Form = "events",
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The config of events.")] = None,
     precision: Annotated[
         Precision, typer.Option("--precision", help="How the items are stored: half the size, or a quarter.")
     ] = "float32",
@@ -60,8 +61,8 @@ def export(
     loaded = load_run(run)
     real: list[History] = []
     metrics: dict[str, Any] = {}
-    if input and config:
-        data = read_events(input, config, loaded.item_ids, loaded.recipe.contexts)
+    if input:
+        data = read_events(input, config, loaded.item_ids, loaded.recipe.contexts, format)
         real = longest_histories(loaded, data, HISTORIES)
         if precision != "float32":
             metrics["compression"] = {
@@ -86,7 +87,7 @@ def show(bundle: Bundle, parity: Parity) -> None:
         table.add_row(f"step, batch of {batch}", f"{micros:.1f} µs an event")
     table.add_row("torch steps − torch sequence", f"{parity.torch_steps:.1e}")
     table.add_row("bundle − torch sequence", f"{parity.onnx_steps:.1e} over {parity.sequences} sequences")
-    table.add_row("allowed", f"{bundle.manifest.tolerance:.0e}")
+    table.add_row("allowed", f"{bundle.manifest.tolerance:.0e} of the largest number of a sequence")
     if loss := bundle.manifest.metrics.get("compression"):
         before, after = loss["ndcg_before"], loss["ndcg_after"]
         table.add_row(f"NDCG@10, items as {loss['precision']}", f"{after:.4f}, {before:.4f} as float32")

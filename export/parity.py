@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -45,7 +45,7 @@ class History(NamedTuple):
 
 
 class Parity(NamedTuple):
-    """The largest difference found, of user embeddings and hazards."""
+    """The largest difference found, in parts of a sequence's largest number: of embeddings and hazards."""
 
     torch_steps: float
     onnx_steps: float
@@ -69,18 +69,27 @@ def _prove(model: Model, bundle: Bundle, real: Sequence[History], seed: int) -> 
         onnx_steps, onnx_state = _onnx_steps(step, head, model.state_size, sequence)
         if bundle.repeats is not None:
             prove_ring(bundle.repeats.length, sequence, torch_state, onnx_state)
-        worst_torch = max(worst_torch, _difference(reference, torch_steps))
-        worst_onnx = max(worst_onnx, _difference(reference, onnx_steps))
-        if not max(worst_torch, worst_onnx) <= bundle.manifest.tolerance:
-            raise ParityError(
-                f"sequence {sequence.name!r}: torch steps differ from the torch sequence by "
-                f"{worst_torch:.2e}, the bundle's steps by {worst_onnx:.2e}; "
-                f"allowed is {bundle.manifest.tolerance:.0e}",
-                remedy="the encoder's step must do what its forward does",
-            )
+        of_torch, of_onnx = _difference(reference, torch_steps), _difference(reference, onnx_steps)
+        check_close(sequence.name, of_torch, of_onnx, bundle.manifest.tolerance)
+        worst_torch, worst_onnx = max(worst_torch, of_torch), max(worst_onnx, of_onnx)
     prove_rows(model, bundle, seed=seed)
     prove_batches(bundle, seed=seed)
     return Parity(worst_torch, worst_onnx, len(sequences))
+
+
+def check_close(name: str, of_torch: float, of_onnx: float, allowed: float) -> None:
+    """Raise ParityError unless the steps of torch and of the bundle differ by no more than is allowed."""
+    if not (np.isfinite(of_torch) and np.isfinite(of_onnx)):
+        raise ParityError(
+            f"sequence {name!r}: the torch sequence, its steps or the bundle's steps give no finite numbers",
+            remedy="look for weights that are not finite, and for what overflows in the encoder",
+        )
+    if max(of_torch, of_onnx) > allowed:
+        raise ParityError(
+            f"sequence {name!r}: torch steps differ from the torch sequence by {of_torch:.2e}, the bundle's "
+            f"steps by {of_onnx:.2e} of its largest number; allowed is {allowed:.0e}",
+            remedy="the encoder's step must do what its forward does",
+        )
 
 
 @contextmanager
@@ -101,7 +110,9 @@ def adversarial(model: Model, bundle: Bundle, seed: int) -> list[History]:
     known, unknown = bundle.step_rows(np.arange(bundle.manifest.items)), bundle.oov
 
     def features(steps: int, scale: float) -> Floats:
-        return (scale * random.standard_normal((steps, F))).astype(np.float32)
+        made = (scale * random.standard_normal((steps, F))).astype(np.float32)
+        put_words(made, model.config.step_features, model.config.words, random)
+        return made
 
     steps = max(600, 3 * int(model.config.encoder_config.get("window", 0)))
     long, last = random.integers(len(known), size=steps), len(known) - 1
@@ -118,6 +129,15 @@ def adversarial(model: Model, bundle: Bundle, seed: int) -> list[History]:
         History("values of hundreds", known[long[:50]], features(50, 300.0)),
         History("one event", known[:1], features(1, 1.0)),
     ]
+
+
+def put_words(
+    rows: Floats, names: Sequence[str], words: Mapping[str, int], random: np.random.Generator
+) -> None:
+    """Let columns that tell a word's number tell any of them, 0 or one more than there are."""
+    for column, name in enumerate(names):
+        if name in words:
+            rows[:, column] = random.integers(words[name] + 2, size=len(rows))
 
 
 def prove_ring(length: int, sequence: History, *states: Floats) -> None:
@@ -149,6 +169,8 @@ def prove_rows(model: Model, bundle: Bundle, *, seed: int = 0, rows: int = 100) 
         if name == "user_head.onnx":
             given["state"] = _reached_states(bundle, random)
             given["state"][0] = 0.0
+        if name == "context.onnx":
+            put_words(given["features"], model.config.context_features, model.config.words, random)
         if model.items.encoder is not None and name == "item_encoder.onnx":
             limits = _code_limits(model.items.encoder.features)
             given["codes"] = random.integers(limits, size=(rows, len(limits)))
@@ -269,5 +291,9 @@ def _walk(
 
 
 def _difference(a: Floats, b: Floats) -> float:
-    """Return the largest difference, in parts of the largest number where that is above 1."""
-    return float(np.max(np.abs(a - b)) / max(1.0, float(np.max(np.abs(a)))))
+    """Return the largest difference, in parts of the largest number where that is above 1.
+
+    NaN or infinite if any number is.
+    """
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        return float(np.max(np.abs(a - b)) / max(1.0, float(np.max(np.abs(a)))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,12 +100,13 @@ def proved_bundle(
     return bundle, proved[0]
 
 
-def feature_names(kinds: Sequence[str], contexts: Iterable[str]) -> dict[str, Any]:
+def feature_names(kinds: Sequence[str], contexts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Return the features that a bundle takes unless it is told otherwise."""
     moment = ("gap_log", "hour_sin", "hour_cos", "value_log")
     return {
         "step_features": (*(f"kind={kind}" for kind in kinds), *moment),
         "context_features": ("weekday_sin", "weekday_cos", *(f"context.{name}" for name in contexts)),
+        "words": {f"context.{name}": len(words) for name, words in contexts.items() if words},
     }
 
 

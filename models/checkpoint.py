@@ -7,6 +7,7 @@ its path (models/run.py).
 from __future__ import annotations
 
 import copy
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,9 @@ class Progress:
         return self.history[self._best_at - 1]
 
     def _cost(self, epoch: Epoch) -> float:
-        if self._validation.measure == "ndcg":
-            return -epoch.held.get("ndcg", 0.0)
-        return epoch.held["loss"]
+        ndcg = self._validation.measure == "ndcg"
+        cost = -epoch.held.get("ndcg", 0.0) if ndcg else epoch.held["loss"]
+        return math.inf if math.isnan(cost) else cost
 
     def _save(self, path: Path) -> None:
         kept = {

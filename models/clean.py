@@ -1,5 +1,8 @@
 """Cleaning: what is not learnt from. Serving sees it all the same, so features stay what serving computes.
 
+Silences and the spend to come are counted over what is left, so a recipe that learns them may drop whole
+sequences, and repeats that end no silence, but no other event (models/recipe.py refuses it).
+
 Each rule says how many events it dropped; the run's record keeps that. Repeats go first, then events without
 an item, then bots, then what lacks support, items and sequences in turns until both have it.
 """
@@ -16,7 +19,17 @@ from stream.errors import InputError
 
 
 def clean(data: Sequences, rules: Cleaning) -> tuple[Sequences, dict[str, int]]:
-    """Return what is left of the sequences, and the number of events dropped by each rule."""
+    """Return what is left of the sequences, and the number of events dropped by each rule.
+
+    Raises InputError if there is no event, no item, or nothing left.
+    """
+    if not len(data.item):
+        raise InputError("there is no event to learn from", remedy="give other events")
+    if not data.item_ids:
+        raise InputError(
+            "no event has an item",
+            remedy="see which field events.fields of the config reads as item_id, or give --items",
+        )
     dropped: dict[str, int] = {}
 
     def drop(rule: str, bad: npt.NDArray[np.bool_]) -> None:

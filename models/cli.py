@@ -6,22 +6,37 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 import torch
 import typer
 
 from models import options
 from models import run as runs
+from models.checkpoint import Epoch
 from models.clean import clean
 from models.crossvalidate import cross_validate, summarize
 from models.dataset import Sequences
-from models.judge_run import judge_last, judge_lists, judge_risks, judge_values
-from models.plots import plot_learning_curve, plot_reliability
+from models.judge_last import judge_last
+from models.judge_run import judge_lists, judge_risks, judge_values
+from models.judged_plots import plot_last, plot_lists, plot_risk, plot_values
+from models.plots import plot_learning_curve
 from models.recipe import Recipe, read_recipe
+from models.recommender import Recommender
 from models.sequences import without_last
-from models.show import describe, epochs_shown, show_figures, show_quality, show_risk, show_run
-from models.train import Described, count_epochs, fit, make_model
-from models.validate import make_folds, roll_origin
+from models.show import (
+    describe,
+    epochs_shown,
+    show_figures,
+    show_last,
+    show_notes,
+    show_plots,
+    show_quality,
+    show_risk,
+    show_run,
+)
+from models.train import Described, count_epochs, fit, make_model, refuse_without_last
+from models.tune_command import tune_command
+from models.validate import hold_out, make_folds, roll_origin
+from models.vectors_command import vectors_command
 from stream.cli import Commands
 from stream.config_load import load_config
 from stream.errors import UsageError
@@ -34,6 +49,16 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")]
+Folds = Annotated[int, typer.Option("--folds", min=0, help="First judge the recipe on k folds of users.")]
+Rolling = Annotated[int, typer.Option("--rolling", min=0, help="First judge it on k spans of time.")]
+LastOut = Annotated[
+    bool, typer.Option("--last", help="Leave everyone's last event out, for `evaluate --last`.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from where a killed run was.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run that is there.")]
 
 
 @app.callback()
@@ -49,7 +74,7 @@ def main_options(
 @app.command("fit")
 def fit_command(
     recipe: options.Recipe,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
+    out: Out,
     config: options.Config = None,
     input: options.Input = "",
     format: options.Form = "events",
@@ -59,14 +84,11 @@ def fit_command(
     until: options.Until = "",
     set: options.Settings = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Override the recipe's seed.")] = None,
-    folds: Annotated[
-        int, typer.Option("--folds", min=0, help="First judge the recipe on k folds of users.")
-    ] = 0,
-    rolling: Annotated[int, typer.Option("--rolling", min=0, help="First judge it on k spans of time.")] = 0,
-    last: Annotated[
-        bool, typer.Option("--last", help="Leave everyone's last event out, for `evaluate --last`.")
-    ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from where a killed run was.")] = False,
+    folds: Folds = 0,
+    rolling: Rolling = 0,
+    last: LastOut = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     threads: options.Threads = 2,
 ) -> None:
     """Train a model and write its run folder.
@@ -76,18 +98,20 @@ def fit_command(
     epochs as were best there unless the recipe holds something out by itself.
     """
     torch.set_num_threads(threads)
+    if not (resume or overwrite):
+        runs.refuse_finished(out)
     chosen = choose(recipe, set, seed)
     catalogue = options.read_catalogue(items)
     data = options.read_data(input, kafka, topic, config, list(catalogue), chosen.contexts, format)
     data, until_ms, dropped = cut_to_size(data, chosen, until, last)
     described = runs.describe(data.item_ids, catalogue, chosen)
-    judged: dict[str, Any] = {}
-    if folds or rolling:
-        judged, chosen = judge_recipe(data, chosen, described, folds, rolling)
-    checkpoint = runs.checkpoint_of(out, chosen, data, resume=resume)
-    model = make_model(data, chosen, described)
-    with epochs_shown("training", count_epochs(chosen)) as on_epoch:
-        history = fit(model, data, chosen, on_epoch, checkpoint=checkpoint)
+    digest = runs.digest_of(chosen, data, described, folds, rolling)
+    if resume and not overwrite and runs.is_finished(out, digest):
+        typer.echo(f"{out}: is finished, of this recipe, these data and items: nothing is left to do")
+        return
+    judged, chosen = judge_recipe(data, chosen, described, folds, rolling)
+    checkpoint = find_checkpoint(out, chosen, data, described, resume=resume)
+    model, history = train(data, chosen, described, checkpoint)
     record = runs.make_record(
         data,
         history,
@@ -98,6 +122,7 @@ def fit_command(
         last_left_out=last,
         dropped=dropped,
         metrics={"cross_validation": judged} if judged else {},
+        digest=digest,
     )
     runs.save_run(out, model, data, chosen, record)
     runs.forget_checkpoints(checkpoint)
@@ -105,12 +130,38 @@ def fit_command(
     show_run(out, record, chosen, model)
 
 
+def train(
+    data: Sequences, recipe: Recipe, described: Described | None, checkpoint: Path
+) -> tuple[Recommender, list[Epoch]]:
+    """Train the recipe's model, and show how it goes."""
+    split = hold_out(data, recipe.validation, recipe.seed)
+    model = make_model(split.learn, recipe, described)
+    with epochs_shown("training", count_epochs(recipe)) as on_epoch:
+        history = fit(model, data, recipe, on_epoch, split=split, checkpoint=checkpoint)
+    return model, history
+
+
+def find_checkpoint(
+    out: Path, recipe: Recipe, data: Sequences, described: Described | None, *, resume: bool
+) -> Path:
+    """Return where the run's checkpoint is, and say so if there is only one that it cannot go on from."""
+    checkpoint = runs.checkpoint_of(out, recipe, data, described, resume=resume)
+    if resume and not checkpoint.exists() and any(out.glob("checkpoint-*.pt")):
+        typer.echo(
+            "the checkpoint there belongs to other data, other items or another recipe: this run begins anew",
+            err=True,
+        )
+    return checkpoint
+
+
 def cut_to_size(
     data: Sequences, recipe: Recipe, until: str, last: bool
 ) -> tuple[Sequences, int | None, dict[str, int]]:
     """Return what is learnt from, until when it goes, and how many events each rule of cleaning dropped."""
-    until_ms = options.read_time(until, "--until") if until else None
-    data, dropped = clean(data if until_ms is None else data.before(until_ms), recipe.cleaning)
+    if last:
+        refuse_without_last(recipe, "--last")
+    data, until_ms = options.cut_until(data, until)
+    data, dropped = clean(data, recipe.cleaning)
     for rule, count in dropped.items():
         typer.echo(f"cleaning, {rule}: {count:,} events dropped", err=True)
     return without_last(data) if last else data, until_ms, dropped
@@ -128,6 +179,8 @@ def judge_recipe(
 
     And the recipe, which trains for as long as was best unless it finds that out by itself.
     """
+    if not folds and not rolling:
+        return {}, recipe
     if folds and rolling:
         raise UsageError("--folds and --rolling", remedy="name one of them")
     if folds == 1:
@@ -163,6 +216,9 @@ def evaluate_command(
     config: options.Config = None,
     start: Annotated[str, typer.Option("--from", help="Judge what came from this instant on.")] = "",
     last: Annotated[bool, typer.Option("--last", help="Judge everyone's last event: leave-one-out.")] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Of --last: all of them, or popularity alone.")
+    ] = True,
     input: options.Input = "",
     format: options.Form = "events",
     kafka: options.Kafka = "",
@@ -173,46 +229,80 @@ def evaluate_command(
 
     Lists: each basket against the list that stood before it; nothing is excluded, and every item competes; in
     all, and by the user's lifecycle state. Risks: who stays away. Values: MAE and RMSE. With --last instead:
-    where everyone's last item stands among all items, and among those that the user had not had. The figures
-    go into the run's record, and from there into the bundle's manifest.
+    where everyone's last item stands among all items, and among those that the user had not had. Baselines
+    stand in the same tables. The figures go into the run's record, and from there into the bundle's manifest;
+    each table is drawn too, as an SVG in the run's folder.
     """
     torch.set_num_threads(threads)
     loaded = runs.load_run(run)
     if last:
         data = options.read_data(input, kafka, topic, config, loaded.item_ids, loaded.recipe.contexts, format)
-        rows = judge_last(loaded, data)
-        runs.add_metrics(run, {"leave_one_out": rows})
-        show_figures("everyone's last item, ranked among all", rows)
+        evaluate_last(run, loaded, data, baselines)
         return
-    if not start or config is None:
-        raise UsageError("--from and --config, or --last", remedy="say what is to be judged")
+    config = choose_config(loaded, config, start, format)
     from_ms = options.read_time(start, "--from")
     if loaded.record.until_ms is None or from_ms < loaded.record.until_ms:
         raise UsageError(
             "the model was trained on part of this span", remedy="fit with --until, and no later"
         )
-    data = options.read_data(input, kafka, topic, config, loaded.item_ids, loaded.recipe.contexts)
+    data = options.read_data(input, kafka, topic, config, loaded.item_ids, loaded.recipe.contexts, format)
+    options.warn_of_end(data)
     if len(data.item_ids) > len(loaded.item_ids):
         raise UsageError("the events hold items that the run does not know", remedy="fit with --items")
-    if loaded.recipe.next_item.weight:
-        quality, states, figures = judge_lists(loaded, data, config, from_ms)
+    if config and loaded.recipe.next_item.weight:
+        quality, states, figures, notes = judge_lists(loaded, data, config, from_ms)
         runs.add_metrics(run, {"next_basket": {"from": start, **figures}})
+        show_notes(notes)
         show_quality(quality, states)
-    if loaded.model.hazard is not None:
+        show_plots(plot_lists(run, quality, states))
+    if config and loaded.model.hazard is not None:
         risk, leads, figures = judge_risks(loaded, data, config, from_ms)
         runs.add_metrics(run, {"risk": {"from": start, **figures}})
         show_risk(risk, leads)
-        plot_reliability(run / runs.RELIABILITY, risk.reliability, "reliability of the risk")
+        show_plots(plot_risk(run, risk, leads))
     if loaded.model.value is not None:
         rows = judge_values(loaded, data, from_ms)
         runs.add_metrics(run, {"value": {"from": start, **rows}})
         show_figures("values", rows)
+        show_plots(plot_values(run, rows))
+
+
+def choose_config(run: runs.Run, config: Path | None, start: str, form: str) -> Path | None:
+    """Return the config by which lists and risks are judged from an instant on, None for item sequences.
+
+    Those are judged by their values alone. Raises UsageError if nothing can be judged.
+    """
+    if not start or (form == "events" and config is None):
+        raise UsageError("--from and --config, or --last", remedy="say what is to be judged")
+    if form == "events":
+        return config
+    if form != "atomic":
+        raise UsageError("item sequences have no times", place="--from", remedy="judge lists by --last")
+    if run.model.value is None:
+        raise UsageError(
+            "of item sequences values alone are judged by time", place="--from", remedy="use --last for lists"
+        )
+    if run.recipe.next_item.weight or run.model.hazard is not None:
+        typer.echo("of item sequences values alone are judged by time; --last judges lists", err=True)
+    return None
+
+
+def evaluate_last(folder: Path, run: runs.Run, data: Sequences, baselines: bool) -> None:
+    """Judge everyone's last event, and note, show and draw what was found."""
+    found = judge_last(
+        run, data, baselines=baselines, tell=lambda name: typer.echo(f"judging {name} …", err=True)
+    )
+    by_state = {"leave_one_out_by_lifecycle": found.states} if found.states else {}
+    runs.add_metrics(folder, {"leave_one_out": found.rows, **by_state})
+    show_notes(found.notes)
+    show_last(found)
+    show_plots(plot_last(folder, found))
 
 
 @app.command("join")
 def join_command(
     members: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders that `fit` wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
+    out: Out,
     weight: Annotated[
         list[float] | None,
         typer.Option("--weight", "-w", help="Of a run's scores, in the order of the runs; none: all alike."),
@@ -273,51 +363,8 @@ def explain_command(
     show(explanation)
 
 
-@app.command("tune")
-def tune_command(
-    recipe: options.Recipe,
-    space: Annotated[Path, typer.Option("--space", help="What may vary, TOML (docs/models.md).")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the study; a second call goes on.")],
-    config: options.Config = None,
-    input: options.Input = "",
-    format: options.Form = "events",
-    kafka: options.Kafka = "",
-    topic: options.Topic = "",
-    items: options.Items = None,
-    until: options.Until = "",
-    set: options.Settings = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="All trials, earlier calls' included.")] = 50,
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Begin no trial after so long.")] = None,
-    threads: options.Threads = 2,
-) -> None:
-    """Look for the best recipe, within a budget; a search that was stopped goes on.
-
-    The best recipe is written to OUT/best.json: give it to `fit`.
-    """
-    from models.tune import read_space, tune
-
-    torch.set_num_threads(threads)
-    base = read_recipe(recipe, set or [])
-    catalogue = options.read_catalogue(items)
-    data = options.read_data(input, kafka, topic, config, list(catalogue), base.contexts, format)
-    if until:
-        data = data.before(options.read_time(until, "--until"))
-    data, _ = clean(data, base.cleaning)
-
-    def show(number: int, value: float | None, best: float | None) -> None:
-        told = "cut short" if value is None else f"{value:.4f}"
-        typer.echo(f"trial {number}: {told}; best {np.nan if best is None else best:.4f}", err=True)
-
-    found = tune(
-        data, base, read_space(space), out, trials=trials, minutes=minutes, on_trial=show,
-        describe=lambda recipe: runs.describe(data.item_ids, catalogue, recipe),
-    )  # fmt: skip
-    runs.write_recipe(out / "best.json", found.recipe)
-    typer.echo(
-        f"{base.validation.measure} {found.value:.4f}, the best of {found.trials} trials: {out / 'best.json'}"
-    )
-    for key, value in found.params.items():
-        typer.echo(f"  {key} = {value}")
+app.command("tune")(tune_command)
+app.command("vectors")(vectors_command)
 
 
 def main() -> None:

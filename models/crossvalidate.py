@@ -15,6 +15,7 @@ from models.objective import Objective, learnt_items
 from models.recipe import Recipe
 from models.train import Described, fit, make_model
 from models.validate import Split
+from stream.errors import UsageError
 
 
 class Fold(msgspec.Struct, frozen=True):
@@ -31,7 +32,10 @@ def cross_validate(
     described: Described | None,
     on_epoch: Callable[[int, Epoch], None] = lambda fold, epoch: None,
 ) -> list[Fold]:
-    """Return how the recipe does on each split. Early stopping watches what the split holds out."""
+    """Return how the recipe does on each split. Early stopping watches what the split holds out.
+
+    Raises UsageError if a fold cannot be judged.
+    """
     folds = []
     for number, split in enumerate(splits, 1):
         assert split.judged is not None
@@ -40,8 +44,15 @@ def cross_validate(
         learnt = learnt_items(split.learn, recipe.sold_min)
         held = Objective(split.judged, recipe, learnt, split.wanted, split.judge_until_ms)
         figures = judge(model, held, ndcg=recipe.next_item.weight > 0)
-        watched = [epoch.held["loss"] for epoch in history]
-        if recipe.validation.measure == "ndcg":
+        measure = recipe.validation.measure
+        if not any(measure in epoch.held for epoch in history):
+            raise UsageError(
+                f"its {int(split.wanted.sum()):,} events ask about nothing known, and give no {measure}",
+                place=f"fold {number}",
+                remedy="take fewer folds, a lower sold_min, or more target_kinds",
+            )
+        watched = [epoch.held.get("loss", np.inf) for epoch in history]
+        if measure == "ndcg":
             watched = [-epoch.held.get("ndcg", 0.0) for epoch in history]
         best = int(np.argmin(watched)) + 1
         folds.append(Fold(len(split.learn.item), int(split.wanted.sum()), best, figures))

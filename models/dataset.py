@@ -8,7 +8,9 @@ what a feature means, on what counts as a duplicate, or on when a user is forgot
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +21,11 @@ from stream.codec import Decoder
 from stream.config import Config
 from stream.core import fold as core
 from stream.core.effects import allocate
-from stream.core.events import EventBatch
+from stream.core.events import ACCEPTED, DUPLICATE, FROM_FUTURE, TOO_LATE, EventBatch
 from stream.core.rules import Rules
 from stream.core.table import UserTable
+from stream.dead_letters import FROM_FUTURE as FROM_FUTURE_REASON
+from stream.dead_letters import TOO_LATE as TOO_LATE_REASON
 from stream.errors import InputError
 from stream.items import ItemTable
 from stream.records import RecordBatch
@@ -30,6 +34,28 @@ from stream.semantics import make_rules, name_features
 
 #: Effects that a fold call has room for beside its events'.
 _EFFECTS = 4096
+
+
+class Read(NamedTuple):
+    """What became of the records that were folded: each is one of these."""
+
+    accepted: int
+    duplicates: int
+    dead_letters: dict[str, int]  # by reason
+
+    @property
+    def total(self) -> int:
+        return self.accepted + self.duplicates + sum(self.dead_letters.values())
+
+    def describe(self) -> str:
+        """Say the sum, and what it is made of."""
+        parts = [f"{self.accepted:,} accepted"]
+        if self.duplicates:
+            parts.append(f"{self.duplicates:,} duplicates")
+        if self.dead_letters:
+            reasons = ", ".join(f"{reason} {n:,}" for reason, n in self.dead_letters.items())
+            parts.append(f"{sum(self.dead_letters.values()):,} dead letters ({reasons})")
+        return f"read {self.total:,} events: {', '.join(parts)}"
 
 
 class Sequences(NamedTuple):
@@ -47,6 +73,8 @@ class Sequences(NamedTuple):
     feature_names: list[str]
     kinds: list[str]
     item_ids: list[str]
+    timed: bool = True  # not if the times are made up, a second between events
+    read: Read | None = None  # of events alone
 
     @property
     def users(self) -> int:
@@ -56,7 +84,12 @@ class Sequences(NamedTuple):
         """Return the columns of the named features. Raises InputError for one that there is not."""
         missing = [name for name in names if name not in self.feature_names]
         if missing:
-            raise InputError(f"the events give no feature {', '.join(missing)}", place="step_features")
+            near = get_close_matches(missing[0], self.feature_names, n=5, cutoff=0.0)
+            raise InputError(
+                f"the events give no feature {', '.join(missing)}",
+                place="step_features or context_features",
+                remedy=f"the nearest are {', '.join(near)}; docs/recipes.md, Features, lists all",
+            )
         return np.array([self.feature_names.index(name) for name in names], np.int64)
 
     def before(self, time_ms: int) -> Sequences:
@@ -99,7 +132,15 @@ def fold_events(
 ) -> Sequences:
     """Fold a file of events (JSON lines, `.gz`, or `-`) and return the encoder's sequences."""
     partitions = [read_records(input, config.worker.batch_records_max)]
-    return fold_records(partitions, config, item_ids, vocabularies)
+    return fold_records(partitions, config, item_ids, vocabularies, place=input, look=look_into(input))
+
+
+def look_into(input: str = "") -> str:
+    """Say how to see the dead letters of a file, or of a topic if it is none."""
+    if not input:
+        return "`ebbtide dlq list --config CONFIG` names those that the workers met"
+    command = f"ebbtide replay --input {input} --no-model --config CONFIG --out DIR"
+    return f"`{command}` writes them to DIR/dead-letters.jsonl"
 
 
 def fold_records(
@@ -107,11 +148,17 @@ def fold_records(
     config: Config,
     item_ids: Sequence[str] = (),
     vocabularies: Mapping[str, Sequence[str]] | None = None,
+    *,
+    place: str = "",
+    look: str = "",
 ) -> Sequences:
     """Fold the records of each partition by themselves, and return the encoder's sequences of all.
 
     item_ids: items that are known beforehand; others get the indices behind them, in order of appearance.
     vocabularies: context entries to keep, with their words (none for numbers).
+    place: where the records come from; look: how to see the dead letters.
+
+    Raises InputError if the encoder would see none of them.
     """
     contexts = list(vocabularies or {})
     items = ItemTable(item_ids)
@@ -129,8 +176,22 @@ def fold_records(
     for partition in partitions:
         table = UserTable(rules, 0)
         for records in partition:
-            _fold(decoder.decode(records).events, rules, table, steps, len(names), config.worker.timers_max)
-    return steps.sequences(names, list(config.events.kinds), list(items.names))
+            decoded = decoder.decode(records)
+            steps.dead.update(letter.reason for letter in decoded.dead)
+            _fold(decoded.events, rules, table, steps, len(names), config.worker.timers_max)
+    read = steps.read()
+    if not steps.count:
+        raise _no_step(read, place, look)
+    return steps.sequences(names, list(config.events.kinds), list(items.names))._replace(read=read)
+
+
+def _no_step(read: Read, place: str, look: str) -> InputError:
+    if not read.total:
+        return InputError("holds no event", place=place, remedy="give events, one JSON object a line")
+    remedy = look if read.dead_letters else "contacts are no steps: see events.kinds of the config"
+    return InputError(
+        f"holds no event that an encoder would see: {read.describe()}", place=place, remedy=remedy
+    )
 
 
 def _fold(
@@ -140,8 +201,9 @@ def _fold(
     while at < events.size or table.clock[0].ringing:
         table.reserve(events.size, len(events.user_bytes), timers_max)
         folded = allocate(events.size, events.size + _EFFECTS, features)
-        at = core.fold(rules, events, table.users, table.undo, table.clock, folded, at, timers_max)
-        steps.add(events, folded)
+        start = at
+        at = core.fold(rules, events, table.users, table.undo, table.clock, folded, start, timers_max)
+        steps.add(events, folded, folded.status[start:at])
     table.commit()
 
 
@@ -154,14 +216,28 @@ def data_hash(*files: Path) -> str:
 
 
 class _Steps:
-    """The encoder's steps in the order of the log, until they are sorted by user."""
+    """The encoder's steps in the order of the log, until they are sorted by user; and what gave no step."""
 
     def __init__(self) -> None:
+        self.dead: Counter[str] = Counter()
+        self._status = np.zeros(TOO_LATE + 1, np.int64)
         self._users: dict[bytes, int] = {}
         self._user: list[int] = []
         self._columns: list[tuple[Any, ...]] = []  # item, kind, time, features of each fold call
 
-    def add(self, events: Any, folded: Any) -> None:
+    @property
+    def count(self) -> int:
+        return len(self._user)
+
+    def read(self) -> Read:
+        """Return what became of all the records."""
+        dead = self.dead.copy()
+        dead.update({FROM_FUTURE_REASON: int(self._status[FROM_FUTURE])})
+        dead.update({TOO_LATE_REASON: int(self._status[TOO_LATE])})
+        return Read(int(self._status[ACCEPTED]), int(self._status[DUPLICATE]), dict(sorted((+dead).items())))
+
+    def add(self, events: Any, folded: Any, status: npt.NDArray[np.uint8]) -> None:
+        self._status += np.bincount(status, minlength=len(self._status))
         n = int(folded.n[0].steps)
         event = folded.step_event[:n]
         for i in event.tolist():
@@ -170,8 +246,6 @@ class _Steps:
         self._columns.append((events.item[event], events.kind[event], events.event_time_ms[event], features))
 
     def sequences(self, names: list[str], kinds: list[str], item_ids: list[str]) -> Sequences:
-        if not self._user:
-            raise InputError("holds no event that an encoder would see", remedy="look at the dead letters")
         user = np.array(self._user)
         item, kind, time_ms, features = (
             np.concatenate(column) for column in zip(*self._columns, strict=True)

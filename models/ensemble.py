@@ -222,6 +222,7 @@ def join_configs(configs: Sequence[RecommenderConfig], weights: Sequence[float])
         embedding_size=sum(config.embedding_size for config in configs),
         step_features=tuple(dict.fromkeys(name for config in configs for name in config.step_features)),
         context_features=tuple(dict.fromkeys(name for config in configs for name in config.context_features)),
+        words={name: count for config in configs for name, count in config.words.items()},
         encoder="+".join(config.encoder for config in configs),
         encoder_config={"members": members} | ({"window": window} if window else {}),
         similarity="dot",  # each member's own is in its rows and its query

@@ -1,9 +1,9 @@
 """How good the lists are: each basket of a span against the list that stood before it.
 
 The lists are those that the engine would emit, one after each event of a kind that recommends, from the model
-in torch, reranker included. `stream.demo.quality` judges them, as it judges the demo's own: nothing is
-excluded, popularity and "buy again" know all that was known at that moment, intervals are bootstraps over
-households. The same baskets are judged once more by the user's lifecycle state when the list was made.
+in torch, reranker included. models/list_quality.py judges them, as `stream.demo.quality` judges the demo's
+own: nothing is excluded. The same baskets are judged once more by the user's lifecycle state when the list
+was made.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from models.batches import pad_batch, whole
 from models.dataset import Sequences
 from models.ensemble import Model
 from models.recent import raises_at
-from models.targets import group_events
+from models.targets import group_events, latest_times
 from stream.core.lifecycle import STATES
-from stream.demo.quality import BUY_AGAIN, LISTED, PLACES, Lists, Quality, answers, baskets_of, judge, measure
+from stream.demo.quality import BUY_AGAIN, LISTED, PLACES, Lists, answers, baskets_of, judge
 
 #: Users whose sequences are padded together.
 _USERS = 128
@@ -35,6 +35,7 @@ class Listed(NamedTuple):
     purchases: Purchases
     lists: dict[str, Lists]
     states: dict[str, list[str]]  # by user, beside the lists
+    events: dict[str, list[int]]  # by user, after which each list was made
 
 
 class StateQuality(NamedTuple):
@@ -43,17 +44,6 @@ class StateQuality(NamedTuple):
     baskets: int
     listed: tuple[float, float]
     buy_again: tuple[float, float]
-
-
-def evaluate_baskets(
-    model: Model, data: Sequences, kinds: Sequence[str], from_ms: int, candidates: int = 0
-) -> tuple[Quality, dict[str, StateQuality]]:
-    """Judge the model's lists after events of `kinds` on the baskets from `from_ms` on, in all and by state.
-
-    candidates: how many of the best the reranker sees, of a model that has one.
-    """
-    made = make_lists(model, data, kinds, candidates)
-    return measure(made.purchases, made.lists, from_ms), by_state(made, from_ms)
 
 
 def by_state(made: Listed, from_ms: int) -> dict[str, StateQuality]:
@@ -73,9 +63,13 @@ def by_state(made: Listed, from_ms: int) -> dict[str, StateQuality]:
 
 
 def make_lists(model: Model, data: Sequences, kinds: Sequence[str], candidates: int) -> Listed:
-    """Make the list after each group of events of `kinds`."""
+    """Make the list after each group of events of `kinds`; `candidates` of the best are what a reranker sees.
+
+    Its time is that of the user's latest event, so that a basket is judged by no list that had seen it: after
+    an event that came late, a list of an older time would know what was bought since.
+    """
     numbers = [data.kinds.index(kind) for kind in kinds]
-    made = Listed([], {}, {})
+    made = Listed([], {}, {}, {})
     order = np.argsort(data.time_ms, kind="stable")
     owner = data.per_event(np.arange(data.users))
     for event in order[np.isin(data.kind[order], numbers) & (data.item[order] >= 0)].tolist():
@@ -84,7 +78,7 @@ def make_lists(model: Model, data: Sequences, kinds: Sequence[str], candidates: 
     groups = group_events(data)
     last = groups.start[1:] - 1
     last = last[np.isin(data.kind[last], numbers)]
-    state = states_of(data)
+    state, latest = states_of(data), latest_times(data)
     model.eval()
     for first in range(0, data.users, _USERS):
         users = np.arange(first, min(first + _USERS, data.users))
@@ -93,9 +87,10 @@ def make_lists(model: Model, data: Sequences, kinds: Sequence[str], candidates: 
         for event, items in zip(events.tolist(), best, strict=True):
             user = data.user[owner[event]]
             given = made.lists.setdefault(user, Lists([], []))
-            given.at_ms.append(int(data.time_ms[event]))
+            given.at_ms.append(int(latest[event]))
             given.items.append([data.item_ids[item] for item in items])
             made.states.setdefault(user, []).append(state[event])
+            made.events.setdefault(user, []).append(event)
     return made
 
 
@@ -115,7 +110,7 @@ def _best(
     events: np.ndarray,
     candidates: int,
 ) -> list[list[int]]:
-    """Return the ten best items after each of the events, which are those of the users."""
+    """Return the ten best items, or all there are, after each of the events, which are those of the users."""
     vectors, bias, taken = model.items()
     item, features = pad_batch(data, whole(data, users), data.column(model.config.step_features))
     user = model(taken[item], features)  # [B, T, D]
@@ -127,10 +122,10 @@ def _best(
     if (raises := raises_at(model, data, events)) is not None:
         scores += raises
     if model.reranker is None:
-        best: list[list[int]] = scores.topk(PLACES, 1).indices.tolist()
+        best: list[list[int]] = scores.topk(min(PLACES, len(bias)), 1).indices.tolist()
         return best
     values, found = scores.topk(min(max(candidates, PLACES), len(bias)), 1)
     pairs = query[:, None].expand(-1, found.shape[1], -1), vectors[found]
     again = model.reranker(*pairs, values[..., None])[..., 0]
-    best = found.gather(1, again.topk(PLACES, 1).indices).tolist()
+    best = found.gather(1, again.topk(min(PLACES, again.shape[1]), 1).indices).tolist()
     return best

@@ -163,7 +163,7 @@ def gbce(
     β = α (t (1 − 1/α) + 1/α) with α = M / (I − 1) the share that is drawn and t the calibration, 0 to 1.
     drawn: uniform, [M].
     """
-    sampled = min(1.0, len(drawn) / (len(rows) - 1))
+    sampled = min(1.0, len(drawn) / max(1, len(rows) - 1))
     beta = sampled * (calibration * (1.0 - 1.0 / sampled) + 1.0 / sampled)
     own = (query * rows[target]).sum(1) + bias[target]  # [N]
     others = query @ rows[drawn].T + bias[drawn]  # [N, M]

@@ -60,6 +60,7 @@ class Influence(Change, kw_only=True):
     """What leaving one event of a sequence out does to the list after it."""
 
     back: int  # 1 is the user's last event
+    event_time: int | None  # type: ignore[assignment]  # None: the data have no times
 
 
 class Explanation(msgspec.Struct):
@@ -67,7 +68,7 @@ class Explanation(msgspec.Struct):
 
     user_id: str
     events: int  # T
-    event_time: int  # of the last one
+    event_time: int | None  # of the last one; None: the data have no times
     items: list[Listed]
     influences: list[Influence]  # of the last M events, the most telling first
 
@@ -310,7 +311,7 @@ def put_in_words(found: Found, data: Sequences, sequence: int) -> Explanation:
         influences.append(
             Influence(
                 back=stop - event,
-                event_time=int(data.time_ms[event]),
+                event_time=int(data.time_ms[event]) if data.timed else None,
                 event_type=data.kinds[data.kind[event]],
                 item_id=data.item_ids[data.item[event]] if data.item[event] >= 0 else None,
                 brought=[name for name in names if name not in others],
@@ -319,4 +320,5 @@ def put_in_words(found: Found, data: Sequences, sequence: int) -> Explanation:
             )
         )
     influences.sort(key=lambda influence: influence.weight, reverse=True)
-    return Explanation(data.user[sequence], stop - start, int(data.time_ms[stop - 1]), listed, influences)
+    at = int(data.time_ms[stop - 1]) if data.timed else None
+    return Explanation(data.user[sequence], stop - start, at, listed, influences)

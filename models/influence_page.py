@@ -25,17 +25,16 @@ def page(explanation: Explanation) -> RenderableType:
     """Return the page as something to print."""
     moved = [influence for influence in explanation.influences if influence.moved]
     left_out = len(explanation.influences)
+    at = "" if explanation.event_time is None else f", at {when(explanation.event_time)}"
     blocks: list[RenderableType] = [
-        _head(
-            f"{explanation.user_id}: the list after {explanation.events} events, "
-            f"at {when(explanation.event_time)}"
-        ),
+        _head(f"{explanation.user_id}: the list after {explanation.events} events{at}"),
         _indent(_list(explanation)),
         _head(f"What moved it: {len(moved)} of the last {left_out} events, each left out once"),
     ]
-    table = Table("at", "event", "item", "without it", box=None)
+    table = Table("at" if at else "events back", "event", "item", "without it", box=None)
     for each in moved[:INFLUENCES_SHOWN]:
-        table.add_row(when(each.event_time), each.event_type, each.item_id or "", describe(each))
+        moment = str(each.back) if each.event_time is None else when(each.event_time)
+        table.add_row(moment, each.event_type, each.item_id or "", describe(each))
     blocks.append(_indent(table))
     if len(moved) > INFLUENCES_SHOWN:
         blocks.append(

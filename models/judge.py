@@ -63,7 +63,7 @@ def gains_of(
     had: Sequences | None = None,
     raises: Tensor | None = None,
 ) -> Tensor:
-    """Return NDCG@10 of each position [P]; every item competes.
+    """Return NDCG@10 of each position [P]; every item competes, and of a score's equals half stand before it.
 
     had: the sequences; items that users had up to a position are taken out there, but for what is right.
     raises [P, I]: what the last items add to the scores.
@@ -71,11 +71,12 @@ def gains_of(
     scores = query @ seen.vectors[:-1].T + seen.bias  # [P, I]
     if raises is not None:
         scores = scores + raises
-    position, item = torch.from_numpy(targets.position), torch.from_numpy(targets.item)
+    once = np.unique(targets.position * len(seen.bias) + targets.item)  # a basket may hold an item twice
+    position, item = map(torch.from_numpy, np.divmod(once, len(seen.bias)))
     own = scores[position, item][:, None]
     if had is not None:
         scores[tuple(map(torch.from_numpy, had_before(had, seen.batch, targets)))] = -torch.inf
-    rank = (scores[position] > own).sum(1)  # [T]
+    rank = (~(scores[position] <= own)).sum(1) + 0.5 * ((scores[position] == own).sum(1) - 1).clamp(min=0)
     gain = torch.where(rank < PLACES, 1.0 / torch.log2(rank + 2.0), 0.0)
     found = torch.zeros(len(query)).index_add_(0, position, gain)
     count = torch.bincount(position, minlength=len(query)).clamp(max=PLACES)

@@ -3,53 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
-from models.baselines import Popularity
-from models.clean import clean
 from models.dataset import Sequences
-from models.evaluate import StateQuality, evaluate_baskets
+from models.evaluate import StateQuality, by_state, make_lists
 from models.judge import read_silences, read_values
+from models.list_quality import ListQuality, add_baselines, hold, judge_held
 from models.objective import Objective, duration_ms, learnt_items
-from models.ranking import ModelScorer, Scorer, ask_last, rank, summarise
 from models.risk_quality import (
     LeadTime,
     RiskQuality,
     allowed_by_model,
     allowed_by_rhythm,
+    begun_in_span,
     judge_risk,
     lead_time,
 )
 from models.run import Run
 from models.targets import latest_times
 from models.validate import end_of
+from models.value_quality import guess_values
 from stream.config_load import load_config
 from stream.core.rules import DAY_MS
-from stream.demo.quality import RIVALS, Quality
 from stream.errors import UsageError
 
 #: Instants at which risks are asked for lie a week apart.
 _ORIGINS_APART_MS = 7 * DAY_MS
+#: Figures of lists in the record, and what they are called in `RivalQuality`.
+LIST_FIGURES: Final = {
+    "hit_rate_at_10": "hit_rate",
+    "ndcg_at_10": "ndcg",
+    "mrr_at_10": "mrr",
+    "precision_at_10": "precision",
+    "recall_at_10": "recall",
+    **{name: name for name in ("coverage", "gini", "novelty", "diversity")},
+}
 
 
 def judge_lists(
     run: Run, data: Sequences, config: Path, from_ms: int
-) -> tuple[Quality, dict[str, StateQuality], dict[str, Any]]:
+) -> tuple[ListQuality, dict[str, StateQuality], dict[str, Any], list[str]]:
+    """Judge the lists and the baselines' from `from_ms` on; also returned are notes on what is left out."""
     kinds = sorted(load_config(config).events.recommend)
     candidates = run.recipe.rerank.candidates if run.recipe.rerank else 0
-    quality, states = evaluate_baskets(run.model, data, kinds, from_ms, candidates)
+    made = make_lists(run.model, data, kinds, candidates)
+    held = hold(made, data, from_ms)
+    notes = add_baselines(held, data, kinds, from_ms)
+    with torch.no_grad():
+        vectors = run.model.items()[0][:-1].numpy()
+    quality, states = (
+        judge_held(held, len(data.item_ids), np.array(run.sold), vectors),
+        by_state(made, from_ms),
+    )
     figures: dict[str, Any] = {"baskets": quality.baskets, "users": quality.users}
-    for name, estimates in (("hit_rate_at_10", quality.hit_rate), ("ndcg_at_10", quality.ndcg)):
-        figures[name] = {rival: np.round(estimates[rival], 5).tolist() for rival in RIVALS}
+    for name, part in LIST_FIGURES.items():
+        figures[name] = {
+            rival: np.round(getattr(found, part), 5).tolist() for rival, found in quality.rivals.items()
+        }
     figures["by_lifecycle"] = {
         state: {"baskets": found.baskets, "hit_rate_at_10": round(found.listed[0], 5),
                 "ndcg_at_10": round(found.listed[1], 5)}
         for state, found in states.items()
     }  # fmt: skip
-    return quality, states, figures
+    return quality, states, figures, notes
 
 
 def judge_risks(
@@ -74,9 +93,10 @@ def judge_risks(
     hazard[silent.event] = said
     bins_ms = np.array(run.model.config.hazard_bins_ms, np.int64)
     risk = judge_risk(data, asked.silences, hazard, bins_ms, horizon_ms, origins)
-    in_span = asked.silences.known & (latest_times(data) >= from_ms - loaded.lifecycle.dormant_after_ms)
+    dormant_after_ms = loaded.lifecycle.dormant_after_ms
+    in_span = begun_in_span(asked.silences, latest_times(data), from_ms, end_ms, dormant_after_ms)
     leads = {
-        name: lead_time(asked.silences, in_span, after, loaded.lifecycle.dormant_after_ms)
+        name: lead_time(asked.silences, in_span, after, dormant_after_ms)
         for name, after in (
             ("hazard head", allowed_by_model(hazard, bins_ms, loaded)),
             ("own rhythm", allowed_by_rhythm(data, loaded)),
@@ -91,15 +111,15 @@ def judge_risks(
         "pr_auc": round(risk.pr_auc, 5),
         "brier": round(risk.brier, 5),
         "brier_base_rate": round(risk.brier_base_rate, 5),
-        "lead_time": {name: {"found": round(lead.found, 4), "wrong": round(lead.wrong, 4),
-                             "days": None if np.isnan(lead.lead_days) else round(lead.lead_days, 2)}
+        "lead_time": {name: {"silences": lead.silences, "found": _known(lead.found, 4),
+                             "wrong": _known(lead.wrong, 4), "days": _known(lead.lead_days, 2)}
                       for name, lead in leads.items()},
     }  # fmt: skip
     return risk, leads, figures
 
 
 def judge_values(run: Run, data: Sequences, from_ms: int) -> dict[str, dict[str, Any]]:
-    """Return MAE and RMSE of the values from `from_ms` on, beside those of the mean in training."""
+    """Return MAE and RMSE of the values from `from_ms` on, beside those of what needs no model."""
     asked = ask_everything(run, data)
     event, said, true = read_values(run.model, asked)
     assert run.recipe.value is not None
@@ -107,44 +127,21 @@ def judge_values(run: Run, data: Sequences, from_ms: int) -> dict[str, dict[str,
     later = data.time_ms[event + shift] >= from_ms
     if not later.any():
         raise UsageError("no value is known in the span", place="--from", remedy="judge from earlier on")
-    true, said = true[later], said[later]
-    mean = np.full(len(true), run.model.config.value_mean)
-    return {name: _errors(guess, true) for name, guess in (("value head", said), ("mean in training", mean))}
-
-
-def judge_last(run: Run, data: Sequences) -> dict[str, dict[str, Any]]:
-    """Rank everyone's last item among all, and among those that the user had not had, beside popularity.
-
-    Raises UsageError if the run learnt from these events, or the data are not those of the run.
-    """
-    if not run.record.last_left_out:
-        raise UsageError("the model was trained on everyone's last event", remedy="fit with --last")
-    data = clean(data, run.recipe.cleaning)[0]
-    asked = ask_last(data)
-    if data.item_ids != run.item_ids or asked.known.fingerprint() != run.record.fingerprint:
-        raise UsageError("these are not the data of the run", remedy="give the file that it was trained on")
-    rows: dict[str, dict[str, Any]] = {}
-    name = run.model.config.encoder + (" + co-occurrence" if run.model.near else "")
-    name += " + repeats" if run.model.repeats else ""
-    scorers: dict[str, Scorer] = {
-        name: ModelScorer(run.model, run.recipe.length_max),
-        "popularity": Popularity(asked.known),
+    until_ms = from_ms if run.record.until_ms is None else run.record.until_ms
+    guesses = guess_values(asked, run.recipe.value, event[later], run.model.config.value_mean, until_ms)
+    return {
+        name: _errors(guess, true[later]) for name, guess in {"value head": said[later], **guesses}.items()
     }
-    for name, scorer in scorers.items():
-        for unseen, words in ((False, "all items"), (True, "unseen only")):
-            ranked = rank(scorer, asked, unseen=unseen)
-            found = summarise(ranked, len(data.item_ids), np.array(run.sold))
-            chosen = ("hr5", "ndcg5", "hr10", "ndcg10", "mrr", "coverage", "gini", "novelty")
-            rows[f"{name}, {words}"] = {"users": len(asked.answer)} | {
-                key: round(float(found[key]), 5) for key in chosen
-            }
-    return rows
 
 
 def ask_everything(run: Run, data: Sequences) -> Objective:
     """Return the questions of the run's recipe about all of the data."""
     everything = np.ones(len(data.item), np.bool_)
     return Objective(data, run.recipe, learnt_items(data, 0), everything, end_of(data))
+
+
+def _known(value: float, digits: int) -> float | None:
+    return None if np.isnan(value) else round(value, digits)
 
 
 def _errors(said: np.ndarray, true: np.ndarray) -> dict[str, Any]:

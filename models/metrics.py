@@ -42,7 +42,7 @@ def precision(rank: Array, places: int = PLACES) -> Floats:
     return hit_rate(rank, places) / places
 
 
-# -------------------------------------------------------------------------------------- of whole lists [N, K]
+# ---------------------------------------------------------------------- of whole lists [N, K], −1 for no item
 
 
 def coverage(lists: Array, items: int) -> float:
@@ -60,16 +60,20 @@ def gini(lists: Array, items: int) -> float:
 def novelty(lists: Array, sold: Array) -> float:
     """Return the mean of −log₂ of the items' shares of all events (Zhou et al., 2010): bits of surprise."""
     share = np.maximum(sold, 0.5) / np.maximum(sold, 0.5).sum()
-    return float(-np.log2(share[lists]).mean())
+    return float(-np.log2(share[lists[lists >= 0]]).mean())
 
 
 def diversity(lists: Array, vectors: Array) -> float:
-    """Return the mean of 1 − cosine over the pairs of a list (Ziegler et al., 2005): vectors [I, D]."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = (vectors / np.maximum(length, 1e-12))[lists]  # [N, K, D]
-    K = lists.shape[1]
+    """Return the mean of 1 − cosine over the pairs of a list (Ziegler et al., 2005): vectors [I, D].
+
+    Lists of fewer than two items have no pair and are left out; if all are, nothing is diverse: 0.
+    """
+    length, there = np.linalg.norm(vectors, axis=1, keepdims=True), lists >= 0
+    unit = (vectors / np.maximum(length, 1e-12))[lists] * there[..., None]  # [N, K, D]
     together = (unit.sum(1) ** 2).sum(-1) - (unit**2).sum((1, 2))
-    return float(1.0 - (together / (K * (K - 1))).mean())
+    items = there.sum(1)
+    pairs = items * (items - 1)
+    return float(1.0 - (together[pairs > 0] / pairs[pairs > 0]).mean()) if pairs.any() else 0.0
 
 
 # ------------------------------------------------------------------------------------------------ of numbers
@@ -122,9 +126,11 @@ class Bin(NamedTuple):
 
 
 def reliability(probability: Array, true: Array, bins: int = 10) -> list[Bin]:
-    """Return what was said and what came true in bins of equally many."""
-    order = np.argsort(probability, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
+    """Return what was said and what came true in bins of equally many, but for equals: they share a bin."""
+    _, place, count = np.unique(probability, return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - (count + 1) / 2.0  # mean place, from 0, of equal ones
+    which = (middle * bins // len(probability))[place]
+    parts = [np.flatnonzero(which == number) for number in np.unique(which)]
     return [Bin(float(probability[p].mean()), float(true[p].mean()), len(p)) for p in parts]
 
 

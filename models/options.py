@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 import typer
 from rich.console import Console
 
-from models.dataset import Sequences, fold_events
+from models.dataset import Sequences, fold_events, look_into
 from stream.config import Config as LoadedConfig
 from stream.config_load import load_config
+from stream.core.rules import DAY_MS
 from stream.errors import InputError, UsageError
+from stream.times import TIME_MS_MAX
 from stream.wire import Item
+
+#: An event that lies so far behind this share of the others is likely to have a wrong time.
+_USUAL_SHARE = 0.999
+_FAR_MS = 365 * DAY_MS
 
 Recipe = Annotated[Path, typer.Option("--recipe", "-r", help="What to train, TOML (docs/recipes.md).")]
 Input = Annotated[str, typer.Option("--input", "-i", metavar="FILE", help="Events, JSON lines (`.gz` too).")]
@@ -57,23 +65,28 @@ def read_data(
         )
     console = Console(stderr=True)
     if form != "events":
-        data = read_file(input, form)
+        data = read_file(input, form, item_ids)
     elif config is None:
         raise UsageError("events need a config", remedy="--config ebbtide.toml: it says what counts")
     else:
         with console.status(f"folding {Path(input).name if input else 'the topic'}"):
             data = _fold(input, kafka, topic, load_config(config), item_ids, contexts)
+    if data.read is not None and data.read.total > data.read.accepted:
+        look = f" → {look_into(input)}" if data.read.dead_letters else ""
+        typer.echo(data.read.describe() + look, err=True)
     console.print(f"{len(data.item):,} steps of {data.users:,} sequences, {len(data.item_ids):,} items")
     return data
 
 
-def read_file(input: str, form: str) -> Sequences:
-    """Read a file of sequences that were no events."""
+def read_file(input: str, form: str, item_ids: Sequence[str] = ()) -> Sequences:
+    """Read a file of sequences that were no events; known items come first in the table, as with events."""
     from models.sequences import read_atomic, read_sequences
 
     if not input:
         raise UsageError("a topic holds events", remedy="--input FILE with this --format")
-    return read_atomic(input) if form == "atomic" else read_sequences(input, bare=form == "bare")
+    if form == "atomic":
+        return read_atomic(input, item_ids)
+    return read_sequences(input, bare=form == "bare", item_ids=item_ids)
 
 
 def _fold(
@@ -93,25 +106,78 @@ def _fold(
 
 
 def read_events(
-    input: str, config: Path, item_ids: Sequence[str], contexts: Mapping[str, Sequence[str]] | None = None
+    input: str,
+    config: Path | None,
+    item_ids: Sequence[str],
+    contexts: Mapping[str, Sequence[str]] | None = None,
+    form: str = "events",
 ) -> Sequences:
-    return read_data(input, "", "", config, item_ids, contexts or {})
+    return read_data(input, "", "", config, item_ids, contexts or {}, form)
+
+
+def cut_until(data: Sequences, until: str) -> tuple[Sequences, int | None]:
+    """Return the events before `until` and that instant; all of them and None if it is empty.
+
+    Raises UsageError if there are none, or no times.
+    """
+    until_ms = read_time(until, "--until") if until else None
+    if until_ms is not None:
+        if not data.timed:
+            raise UsageError("item sequences have no times", place="--until", remedy="leave it out")
+        first = int(data.time_ms.min(initial=TIME_MS_MAX))
+        data = data.before(until_ms)
+        if not len(data.item):
+            raise UsageError(
+                f"no event before {until}", place="--until", remedy=f"the first is of {show_time(first)}"
+            )
+    warn_of_end(data)
+    return data, until_ms
+
+
+def warn_of_end(data: Sequences) -> None:
+    """Name the last event if it lies so far behind the others that its time is likely to be wrong.
+
+    Silences are watched until the last event, so one of the year 9999 makes everyone's last one endless.
+    """
+    if not data.timed or not len(data.item):
+        return
+    usual_ms = int(np.quantile(data.time_ms, _USUAL_SHARE, method="lower"))
+    last = int(data.time_ms.argmax())
+    if data.time_ms[last] - usual_ms > _FAR_MS:
+        event = data.kinds[data.kind[last]]
+        if data.item[last] >= 0:
+            event += f" of {data.item_ids[data.item[last]]}"
+        typer.echo(
+            f"the last event, {event}, has the time {show_time(int(data.time_ms[last]))}, more than a year "
+            f"after {_USUAL_SHARE:.1%} of the events: everyone's last silence goes on until then "
+            f"→ fit with --until {show_time(usual_ms + 1000)}, or mend the event",
+            err=True,
+        )
+
+
+def show_time(ms: int) -> str:
+    return f"{datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ms):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def read_catalogue(path: Path | None) -> dict[str, Any]:
-    """Return item id → attributes of the items that are not withdrawn."""
+    """Return item id → attributes of the items that are not withdrawn: an item's last line counts."""
     if path is None:
         return {}
     content = path.read_bytes()
-    lines = (gzip.decompress(content) if path.suffix == ".gz" else content).splitlines()
+    try:
+        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).splitlines()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(str(error), place=str(path), remedy="pack it anew with gzip") from error
     decode = msgspec.json.Decoder(Item).decode
-    found = {}
-    for number, line in enumerate(lines):
+    found: dict[str, Any] = {}
+    for number, line in enumerate(lines, 1):
         try:
             item = decode(line)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise InputError(f"no item: {error}", place=f"{path}, line {number}") from error
-        if item.attributes is not None:
+        if item.attributes is None:
+            found.pop(item.item_id, None)
+        else:
             found[item.item_id] = item.attributes
     return found
 

@@ -1,12 +1,17 @@
-"""Plots of a run, as SVG: how the loss fell, and whether a risk of p means p."""
+"""Plots of a run, as SVG: how the loss fell, whether a risk of p means p, and bars for a table of figures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.checkpoint import Epoch
+
+#: A value with the ends of its interval, or alone.
+Bar = tuple[float, float, float] | float
 
 
 def plot_learning_curve(path: Path, history: Sequence[Epoch], title: str) -> None:
@@ -40,14 +45,48 @@ def plot_reliability(path: Path, bins: Sequence[tuple[float, float, int]], title
     _save(figure, path)
 
 
-def _open(title: str) -> tuple[Any, Any]:
+def plot_bars(path: Path, series: Mapping[str, Mapping[str, Bar]], label: str, title: str) -> None:
+    """Draw bars, a row each: of one series the first, the model's, in its own colour; several side by side.
+
+    An interval is a line over the bar's end; what is no number has no bar.
+    """
+    rows = list(next(iter(series.values())))
+    names = [*rows, *series] if len(series) > 1 else rows
+    wide = 5.0 + 0.1 * max(map(len, names), default=0)  # inches: the bars keep theirs
+    figure, axes = _open(title, (wide, 1.2 + (0.15 + 0.2 * len(series)) * max(len(rows), 1)))
+    high = 0.8 / len(series)
+    for n, (name, bars) in enumerate(series.items()):
+        ends = np.array([_ends(bars[row]) for row in rows], np.float64).reshape(-1, 3)
+        at = np.arange(len(rows)) + (n - (len(series) - 1) / 2) * high
+        colours = ["tab:orange", "tab:blue", "tab:green"][n] if len(series) > 1 else _one_series(len(rows))
+        axes.barh(at, ends[:, 0], high, color=colours, label=name)
+        known = ~np.isnan(ends).any(1)
+        axes.hlines(at[known], ends[known, 1], ends[known, 2], color="0.2", linewidth=1.5)
+    axes.set_yticks(np.arange(len(rows)), rows)
+    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)  # the first on top, and room for one without a bar
+    axes.set_xlabel(label)
+    axes.grid(visible=False, axis="y")
+    if len(series) > 1:
+        axes.legend(bbox_to_anchor=(1.01, 1.0), loc="upper left")  # beside, where no bar is
+    _save(figure, path)
+
+
+def _ends(bar: Bar) -> tuple[float, float, float]:
+    return bar if isinstance(bar, tuple) else (bar, np.nan, np.nan)
+
+
+def _one_series(rows: int) -> list[str]:
+    return ["tab:orange", *["tab:blue"] * (rows - 1)][:rows]
+
+
+def _open(title: str, size: tuple[float, float] = (7, 4)) -> tuple[Any, Any]:
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "ebbtide"  # equal runs draw equal files
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4))
+    figure, axes = pyplot.subplots(figsize=size)
     axes.set_title(title)
     axes.grid(alpha=0.3)
     return figure, axes

@@ -54,16 +54,14 @@ class Ranked(NamedTuple):
 
 
 def ask_last(data: Sequences, back: int = 0) -> Asked:
-    """Ask for each user's last item, or for one that lies `back` events before it: leave-one-out.
+    """Ask for each sequence's last item, or for one that lies `back` events before it: leave-one-out.
 
-    A user with too short a sequence is left out.
+    Left out are sequences that are too short, and those whose event there has no item.
     """
     shown = without_last(data, back) if back else data
-    known = without_last(shown)
-    lengths = dict(zip(shown.user, np.diff(shown.start).tolist(), strict=True))
-    last = dict(zip(shown.user, (shown.start[1:] - 1).tolist(), strict=True))
-    answer = np.array([last[user] for user in known.user if lengths[user] > 1], np.int64)
-    return Asked(known, shown.item[answer])
+    last = shown.start[1:] - 1
+    asked = (np.diff(shown.start) > 1) & (shown.item[last] >= 0)
+    return Asked(without_last(shown.keep(shown.per_event(asked))), shown.item[last[asked]])
 
 
 def rank(scorer: Scorer, asked: Asked, *, unseen: bool, places: int = metrics.PLACES) -> Ranked:
@@ -74,22 +72,23 @@ def rank(scorer: Scorer, asked: Asked, *, unseen: bool, places: int = metrics.PL
         scores = torch.from_numpy(scorer.scores(asked.known, users))
         answer = torch.from_numpy(asked.answer[users].astype(np.int64))
         ranks.append(_places(scores, answer))
+        if not unseen:
+            lists.append(scores.topk(min(places, scores.shape[1]), 1).indices)
         own = scores.gather(1, answer[:, None])
         row, item = _had(asked.known, users)
         scores[row, item] = -torch.inf
         hidden = scores.scatter(1, answer[:, None], own)  # a repeat that is right was asked for all the same
         ranks_unseen.append(_places(hidden, answer))
-        if not unseen:
-            scores = torch.from_numpy(scorer.scores(asked.known, users)) if len(row) else scores
-        lists.append(scores.topk(min(places, scores.shape[1]), 1).indices)
+        if unseen:
+            lists.append(scores.topk(min(places, scores.shape[1]), 1).indices)
     return Ranked(torch.cat(ranks).numpy(), torch.cat(ranks_unseen).numpy(), torch.cat(lists).numpy(), unseen)
 
 
 def _places(scores: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
-    """Return how many items stand before the answer [B]; of its equals half do."""
+    """Return how many items stand before the answer [B]; of its equals half do, and whatever is no number."""
     own = scores.gather(1, answer[:, None])
-    above, equal = (scores > own).sum(1), (scores == own).sum(1) - 1
-    return above.double() + 0.5 * equal.double()
+    above, equal = (~(scores <= own)).sum(1), (scores == own).sum(1) - 1
+    return above.double() + 0.5 * equal.clamp(min=0).double()
 
 
 def _had(known: Sequences, users: Ints) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,10 +101,14 @@ def _had(known: Sequences, users: Ints) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class ModelScorer:
-    """A trained recommender: the logarithms of its probabilities."""
+    """A trained recommender: the logarithms of its probabilities, the context of the last event included.
 
-    def __init__(self, model: Model, length_max: int = 0) -> None:
-        self._model, self._length_max = model.eval(), length_max
+    candidates: how many of the best the reranker puts in its own order before all others, of a model that
+    has one.
+    """
+
+    def __init__(self, model: Model, length_max: int = 0, candidates: int = 0) -> None:
+        self._model, self._length_max, self._candidates = model.eval(), length_max, candidates
         with torch.no_grad():
             self._vectors, self._bias, self._taken = model.items()
 
@@ -117,11 +120,25 @@ class ModelScorer:
         user = self._model(self._taken[item], features)
         last = torch.from_numpy(batch.stop - batch.start - 1)
         query = user[torch.arange(len(users)), last]
+        if context := self._model.config.context_features:
+            columns = known.column(context)
+            query = query + self._model.context(torch.from_numpy(known.features[batch.stop - 1][:, columns]))
         logits = query @ self._vectors[:-1].T + self._bias
         if (raises := raises_at(self._model, known, batch.stop - 1)) is not None:
             logits += raises
+        if self._model.reranker is not None and self._candidates:
+            logits = self._rerank(query, logits)
         scores: Scores = logits.log_softmax(1).numpy()
         return scores
+
+    def _rerank(self, query: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Return the scores [B, I] with the best of each row above all others, in the reranker's order."""
+        assert self._model.reranker is not None
+        values, found = logits.topk(min(self._candidates, logits.shape[1]), 1)
+        pairs = query[:, None].expand(-1, found.shape[1], -1), self._vectors[found]
+        again = self._model.reranker(*pairs, values[..., None])[..., 0]
+        above = again - again.min(1, keepdim=True).values
+        return logits.scatter(1, found, values.max(1, keepdim=True).values + 1.0 + above)
 
 
 def summarise(ranked: Ranked, items: int, sold: npt.NDArray[Any]) -> dict[str, float]:
@@ -134,6 +151,7 @@ def summarise(ranked: Ranked, items: int, sold: npt.NDArray[Any]) -> dict[str, f
         "ndcg10": float(metrics.ndcg(rank_).mean()),
         "mrr": float(metrics.reciprocal_rank(rank_).mean()),
         "precision10": float(metrics.precision(rank_).mean()),
+        "recall10": float(metrics.hit_rate(rank_).mean()),  # there is one right item
         "hr10_all": float(metrics.hit_rate(ranked.rank).mean()),
         "ndcg10_all": float(metrics.ndcg(ranked.rank).mean()),
         "hr10_unseen": float(metrics.hit_rate(ranked.rank_unseen).mean()),

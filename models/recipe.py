@@ -7,12 +7,14 @@ them; docs/recipes.md is made from here.
 from __future__ import annotations
 
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from stream.config_values import parse_duration
 from stream.errors import UsageError
 
 
@@ -92,12 +94,17 @@ class NextItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class HazardHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The churn head: P(next event in a bin of silence | none before it)."""
 
-    bins: Annotated[list[str | int], _says("Upper edges of the bins, as durations.", min_length=1)] = (
+    bins: Annotated[list[str | int], _says("The bins' upper edges, rising durations.", min_length=1)] = (
         msgspec.field(default_factory=lambda: ["1d", "3d", "7d", "14d", "30d", "60d"])
     )
     horizon: Annotated[str | int, _says("What the risk is judged by: no event within it.")] = "30d"
     weight: Annotated[NotNegative, _says("Of the loss.")] = 1.0
     calibrate: Annotated[bool, _says("Fit slope and shift of each bin on what was held out.")] = True
+
+    def __post_init__(self) -> None:
+        edges = [0, *(parse_duration(edge) or 0 for edge in self.bins)]
+        if any(low >= high for low, high in pairwise(edges)):
+            raise ValueError(f"`bins` must be durations that rise: {', '.join(map(str, self.bins))}")
 
 
 class ValueHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,13 +215,18 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         list[Positive], _says("A fading memory of what was taken for each, in events.")
     ] = []
     step_features: Annotated[
-        list[str], _says("What a step sees of its event (stream/core/features.py).")
+        list[str], _says("What a step sees of its event: see [features](#features).")
     ] = []
     gap_buckets: Annotated[int, _says("The time since the last event in log buckets too.", ge=0)] = 0
-    context_features: Annotated[list[str], _says("What moves the query beside the user.")] = []
+    context_features: Annotated[
+        list[str], _says("What moves the query beside the user: see [features](#features).")
+    ] = []
     contexts: Annotated[
         dict[str, list[str]],
-        _says("Entries of the events' context that become `context.NAME`: their words, none for a number."),
+        _says(
+            "Entries of the events' context that become `context.NAME`: their words, each learnt by itself;"
+            " none for a number."
+        ),
     ] = {}
     attributes: Annotated[list[str], _says('Of the items; `["*"]` for all that tell anything.')] = []
     text: Annotated[list[str], _says("Attributes to be read as text.")] = []
@@ -236,7 +248,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rerank: Annotated[Rerank | None, _says("A network for the best candidates.")] = None
     target_kinds: Annotated[list[str], _says("Kinds of events whose items are right; none: all.")] = []
     horizon: Annotated[int, _says("Groups of events (baskets) that are right.", ge=1)] = 1
-    horizon_decay: Annotated[float, _says("Weight of a group that is one further off.")] = 1.0
+    horizon_decay: Annotated[Positive, _says("Weight of a group that is one further off.")] = 1.0
     sold_min: Annotated[int, _says("Items seen less often are no targets.", ge=0)] = 1
     # how it is learnt
     cleaning: Annotated[Cleaning, _says("What is left out.")] = Cleaning()
@@ -269,6 +281,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("a reranker learns from scores without `co_occurrence`: leave one of them out")
         if self.repeats:
             self._check_repeats()
+        self._check_cleaning()
 
     def _check_repeats(self) -> None:
         if self.co_occurrence or self.rerank:
@@ -277,6 +290,22 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError('`repeats` are learnt with next_item.kind = "softmax" and a weight above 0')
         if self.next_item.unseen or self.validation.unseen:
             raise ValueError("`repeats` raise what the user had, and `unseen` takes it out")
+
+    def _check_cleaning(self) -> None:
+        """Refuse to drop single events that to serving end a silence, or are spend."""
+        spend, rules = self.value is not None and self.value.of == "user", self.cleaning
+        dropped = {
+            "missing": rules.missing,
+            "item_events_min": rules.item_events_min > 1,
+            "duplicates": rules.duplicates and spend,
+        }
+        bad = [f"`cleaning.{rule}`" for rule, there in dropped.items() if there]
+        if bad and (self.hazard or spend):
+            head = "`hazard`" if self.hazard else 'value.of = "user"'
+            raise ValueError(
+                f"{' and '.join(bad)} would drop events that serving sees, and {head} learns when they come:"
+                " leave it out (what has no item is never asked for, nor what `sold_min` calls rare)"
+            )
 
 
 def read_recipe(path: Path, settings: list[str]) -> Recipe:
@@ -320,5 +349,7 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
     """Set a key, whose tables are parted by dots, in the tree."""
     *tables, name = key.split(".")
     for table in tables:
-        tree = tree.setdefault(table, {})
+        if not isinstance(tree.get(table), dict):  # a table that is off is None
+            tree[table] = {}
+        tree = tree[table]
     tree[name] = value

@@ -8,16 +8,28 @@ from typing import Any, Final
 import msgspec
 
 from models.recipe import Recipe, Stage
+from stream.core.features import FEATURES
+from stream.core.lifecycle import CHURNED, NEW, STATES
 
 _HEAD: Final = """# Recipes
 
-<!-- Written by `make docs` from models/recipe.py. -->
+<!-- Written by `make docs` from models/recipe.py and stream/core/features.py. -->
 
 A recipe is a TOML file with every choice of a training run. `ebbtide-train fit --recipe FILE` trains it, and
 `--set KEY=VALUE` overrides a key (tables parted by dots: `--set augment.mask=0.1`). The run folder keeps it:
 `--recipe runs/x/recipe.json` trains the same again. Examples are in models/recipes; how to choose is in
 [models.md](models.md).
 
+"""
+
+_FEATURES_HEAD: Final = f"""## Features
+
+What `step_features` and `context_features` may name. KIND is a kind of `events.kinds` in the config, WINDOW
+one of `windows.windows`, NAME a key of the recipe's `contexts`, STATE one of
+{", ".join(STATES[NEW : CHURNED + 1])}. All are read after the event was applied.
+
+| feature | meaning |
+|---|---|
 """
 
 #: Where the keys of the recipe itself are parted: the heading goes before the key.
@@ -45,6 +57,7 @@ def docs_page() -> str:
         lines.append(f"## `{heading}`\n\n{_first_paragraph(table)}\n\n{_HEADER}")
         lines += [_row(field) for field in msgspec.structs.fields(table)]
         lines.append("\n")
+    lines += [_FEATURES_HEAD, *(f"| `{feature.name}` | {feature.meaning} |\n" for feature in FEATURES)]
     return "".join(lines).rstrip("\n") + "\n"
 
 

@@ -14,6 +14,7 @@ learning by heart. It is a linear recurrence with fixed rates, so its state is o
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ from stream.item_features import ItemFeatures
 
 #: The feature that says how long ago the user's last event was, ln(1 + seconds).
 GAP = "gap_log"
+#: Steps whose memories are one product.
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ class RecommenderConfig:
     embedding_size: int  # D
     step_features: tuple[str, ...]
     context_features: tuple[str, ...] = ()
+    words: dict[str, int] = field(
+        default_factory=dict
+    )  # features that are 1 + a word's place: how many words
     encoder: str = "gru"
     encoder_config: dict[str, Any] = field(default_factory=dict)
     memory_half_lives: tuple[float, ...] = ()  # in events
@@ -80,13 +86,15 @@ class Recommender(nn.Module):
         self.items = Items(
             config.items, D, features, config.id_dropout, self.similarity, untied=config.untied
         )
-        self.enter = nn.Linear(D + len(config.step_features) + config.gap_buckets, D)
+        self.step_words = Words(config.step_features, config.words)
+        self.enter = nn.Linear(D + self.step_words.width + config.gap_buckets, D)
         self.enter_norm = nn.LayerNorm(D) if config.entrance != "relu" else None
         self.encoder: Encoder = encoder_class(config_class(**config.encoder_config), D)
         self.leave = nn.Linear(self.encoder.output_size, D)
         self.recall = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in config.memory_half_lives)
         self.rates = [0.5 ** (1.0 / half_life) for half_life in config.memory_half_lives]
-        self.offset = nn.Linear(len(config.context_features), D) if config.context_features else None
+        self.context_words = Words(config.context_features, config.words)
+        self.offset = nn.Linear(self.context_words.width, D) if config.context_features else None
         bins_ms = config.hazard_bins_ms
         self.hazard = Hazard(self.encoder.output_size, bins_ms) if bins_ms else None
         self.reranker = Reranker(D, config.rerank_hidden) if config.rerank_hidden else None
@@ -139,7 +147,7 @@ class Recommender(nn.Module):
         y = self.encoder(self.taken_in(item, features), self.gap_log(features))  # [B, T, Y]
         user = self.leave(self.dropout(y))  # [B, T, D]
         for rate, recall in zip(self.rates, self.recall, strict=True):
-            user = user + recall(fade(rate, item.shape[1]) @ item)
+            user = user + recall(fade(rate, item))
         return self.similarity.user(user), y
 
     def step(self, state: Tensor, item: Tensor, features: Tensor) -> Tensor:
@@ -168,7 +176,7 @@ class Recommender(nn.Module):
 
     def taken_in(self, item: Tensor, features: Tensor) -> Tensor:
         """Return what the encoder takes in: item [..., D], features [..., F] → [..., D]."""
-        parts = [item, features]
+        parts = [item, self.step_words(features)]
         if self.config.gap_buckets:
             parts.append(hats(self.gap_log(features), GAP_LOG_MAX, self.config.gap_buckets))
         entered: Tensor = self.enter(torch.cat(parts, -1))
@@ -188,8 +196,29 @@ class Recommender(nn.Module):
     def context(self, features: Tensor) -> Tensor:
         """Return the context's offset to the query: features [B, Fc] → [B, D]."""
         assert self.offset is not None, "the model has no context features"
-        offset: Tensor = self.offset(features)
+        offset: Tensor = self.offset(self.context_words(features))
         return offset
+
+
+class Words(nn.Module):
+    """Features with a column for each word, in place of one that tells the word's number."""
+
+    def __init__(self, features: Sequence[str], words: Mapping[str, int]) -> None:
+        """words: by feature, how many there are; others stay as they are."""
+        super().__init__()
+        self._plain = [i for i, name in enumerate(features) if name not in words]
+        self._words = [(i, words[name]) for i, name in enumerate(features) if name in words]
+        self.width = len(self._plain) + sum(count for _, count in self._words)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features [..., F] with their words apart, [..., width]; 0, an unknown one, has none."""
+        if not self._words:
+            return features
+        parts = [features[..., self._plain]] if self._plain else []
+        for place, count in self._words:
+            number = torch.arange(1, count + 1, dtype=features.dtype)
+            parts.append((features[..., place, None] == number).to(features.dtype))
+        return torch.cat(parts, -1)
 
 
 def read_fields(fields: list[dict[str, Any]] | None) -> ItemFeatures | None:
@@ -206,7 +235,19 @@ def begin_straight(linear: nn.Linear) -> None:
         nn.init.zeros_(linear.bias)
 
 
-def fade(rate: float, steps: int) -> Tensor:
-    """Return the matrix [T, T] that turns items into memories: rate ** (t − s) for s ≤ t, else 0."""
-    age = torch.arange(steps)[:, None] - torch.arange(steps)
-    return torch.where(age >= 0, torch.tensor(rate) ** age.clamp(min=0), 0.0)
+def fade(rate: float, item: Tensor) -> Tensor:
+    """Return the memories after each step: item [B, T, D] → Σ rate ** (t − s) · item_s over s ≤ t, [B, T, D].
+
+    Block by block, a product within each and what the block before it left: a matrix of all pairs of steps
+    would take gigabytes where histories are long.
+    """
+    steps = torch.arange(min(_BLOCK, item.shape[1]))
+    age = steps[:, None] - steps
+    within = torch.where(age >= 0, torch.tensor(rate) ** age.clamp(min=0), 0.0)
+    left = torch.tensor(rate) ** (steps + 1)[:, None]
+    blocks: list[Tensor] = []
+    for part in torch.split(item, _BLOCK, 1):
+        size = part.shape[1]
+        memory = within[:size, :size] @ part
+        blocks.append(memory + left[:size] * blocks[-1][:, -1:] if blocks else memory)
+    return torch.cat(blocks, 1) if len(blocks) > 1 else blocks[0]

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from models.dataset import Sequences
 from models.metrics import Bin, brier, pr_auc, reliability
 from models.targets import Silences, latest_times
+from models.validate import number_users
 from stream.config import Config
 from stream.core.risk import risk_of_silence, silence_at_risk
 from stream.core.rules import RHYTHM_GAPS_MAX, RHYTHM_GAPS_MIN
@@ -68,7 +69,7 @@ def judge_risk(
     origins_ms: list[int],
 ) -> RiskQuality:
     """Judge hazards [N, K], one row an event of the data, at the origins."""
-    latest, owner = latest_times(data), data.per_event(np.arange(data.users))
+    latest, owner = latest_times(data), data.per_event(number_users(data))
     asked = [ask(silences, latest, origin, horizon_ms) for origin in origins_ms]
     event, silent, away = (np.concatenate(part) for part in zip(*asked, strict=True))
     risk = risk_of_silence(np.ascontiguousarray(hazard[event]), bins_ms, silent, horizon_ms)
@@ -110,13 +111,27 @@ def with_interval(score: Floats, positive: Bools, whose: Ints) -> tuple[float, f
 
 
 class LeadTime(NamedTuple):
-    """Of the silences that began in the span: how those that ended in `dormant` were told from the others."""
+    """Of the silences that began in the span: how those that ended in `dormant` were told from the others.
+
+    NaN for a share of none.
+    """
 
     silences: int
     dormant: int
     found: float  # share of the dormant that were called at risk before
     lead_days: float  # median of dormant_after − the silence at which they were called
     wrong: float  # share of the calls after which the user came back before being dormant
+
+
+def begun_in_span(
+    silences: Silences, latest_ms: Ints, from_ms: int, until_ms: int, dormant_after_ms: int
+) -> Bools:
+    """Say which silences [N] began in the span, and early enough to be watched for `dormant_after`.
+
+    Both look at the beginning alone: training knows those that ended before the span, and of those that began
+    late one would see only who came back.
+    """
+    return silences.known & (latest_ms >= from_ms) & (latest_ms + dormant_after_ms <= until_ms)
 
 
 def lead_time(silences: Silences, asked: Bools, after_ms: Ints, dormant_after_ms: int) -> LeadTime:
@@ -130,9 +145,9 @@ def lead_time(silences: Silences, asked: Bools, after_ms: Ints, dormant_after_ms
     return LeadTime(
         silences=int(sure.sum()),
         dormant=int(dormant.sum()),
-        found=float(found.sum() / max(1, dormant.sum())),
+        found=float(found.sum() / dormant.sum()) if dormant.any() else float("nan"),
         lead_days=float(np.median(lead)) if len(lead) else float("nan"),
-        wrong=float((called & ~dormant).sum() / max(1, called.sum())),
+        wrong=float((called & ~dormant).sum() / called.sum()) if called.any() else float("nan"),
     )
 
 

@@ -1,11 +1,12 @@
 """The run folder: what a second person needs to train the same model, and what an export needs.
 
 recipe.json     the recipe as it was used, overrides included
-record.json     data and their hashes, the span, what cleaning dropped, versions, threads, how the loss fell
+record.json     data and their hashes, the span, how many events were read and refused, what cleaning dropped,
+                versions, threads, how the loss fell
 items.json      the item ids in the order of the table, and the item encoder's fields
 model.pt        weights and the recommender's config, or those of an ensemble's members
 learning-curve.svg, and reliability.svg once `evaluate` has judged a churn head
-checkpoint-….pt how far a run has come, named after recipe and data; gone when it is done
+checkpoint-….pt how far a run has come, named after recipe, data and items; gone when it is done
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ class Record(msgspec.Struct, frozen=True):
     environment: dict[str, str]
     metrics: dict[str, Any] = {}
     fingerprint: str = ""  # of the sequences that were trained on
+    read: dict[str, Any] = {}  # how many events were accepted, duplicates, and dead letters by reason
     dropped: dict[str, int] = {}  # events, by rule of cleaning
     last_left_out: bool = False  # everyone's last event was not learnt from
+    digest: str = ""  # of what was asked for: recipe, sequences, items
     history: list[Epoch] = []
     members: list[Member] = []  # of an ensemble (models/ensemble.py)
 
@@ -111,21 +114,66 @@ def make_record(
         loss=[round(epoch.loss, 5) for epoch in history],
         environment=environment(),
         fingerprint=data.fingerprint(),
+        read=data.read._asdict() if data.read else {},
         history=history,
         **more,
     )
 
 
-def checkpoint_of(folder: Path, recipe: Recipe, data: Sequences, *, resume: bool) -> Path:
-    """Return where the checkpoint of this recipe on these data is: no other run can go on from it.
+def checkpoint_of(
+    folder: Path, recipe: Recipe, data: Sequences, described: Described | None = None, *, resume: bool
+) -> Path:
+    """Return where the checkpoint of this recipe on these data and items is: no other run can go on from it.
 
     Unless the run is to `resume`, what an earlier one left there is removed.
     """
-    digest = hashlib.sha256(msgspec.json.encode(recipe) + data.fingerprint().encode())
-    checkpoint = folder / f"checkpoint-{digest.hexdigest()[:12]}.pt"
+    checkpoint = _checkpoint(folder, digest_of(recipe, data, described))
     if not resume:
         forget_checkpoints(checkpoint)
     return checkpoint
+
+
+def digest_of(recipe: Recipe, data: Sequences, described: Described | None, *judged: int) -> str:
+    """Return the sha256 of what a run is of: recipe, sequences, items, and what folds judge it first."""
+    digest = hashlib.sha256(msgspec.json.encode(recipe) + data.fingerprint().encode())
+    if described is not None:
+        digest.update(msgspec.json.encode(described.features))
+        digest.update(described.codes.tobytes() + described.floats.tobytes())
+    if any(judged):
+        digest.update(repr(judged).encode())
+    return digest.hexdigest()
+
+
+def _checkpoint(folder: Path, digest: str) -> Path:
+    return folder / f"checkpoint-{digest[:12]}.pt"
+
+
+def refuse_finished(folder: Path) -> None:
+    """Raise UsageError if the folder holds a finished run."""
+    if (folder / RECORD).exists() or (folder / MODEL).exists():
+        raise UsageError(
+            "a finished run is there already",
+            place=str(folder),
+            remedy="name another folder, or use --overwrite",
+        )
+
+
+def is_finished(folder: Path, digest: str) -> bool:
+    """Return whether the folder holds this run, done. Raises UsageError if it holds another one, done."""
+    done = (folder / RECORD).exists() and (folder / MODEL).exists()
+    if not done or _checkpoint(folder, digest).exists():
+        return False
+    try:
+        record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
+    except msgspec.MsgspecError:
+        record = None
+    if record is None or record.members or record.digest != digest:
+        raise UsageError(
+            "the finished run there is of another recipe, other data or other items",
+            place=str(folder),
+            remedy="name another folder, or use --overwrite",
+        )
+    return True
 
 
 def forget_checkpoints(checkpoint: Path) -> None:
@@ -141,6 +189,8 @@ def save_run(folder: Path, model: Model, data: Sequences, recipe: Recipe, record
 
 def write_run(folder: Path, run: Run) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    for drawn in folder.glob("*.svg"):  # of the run that was there
+        drawn.unlink()
     write_recipe(folder / RECIPE, run.recipe)
     _write(folder / RECORD, run.record)
     (folder / ITEMS).write_bytes(msgspec.json.encode(_Items(run.item_ids, run.kinds, run.sold)))
@@ -205,17 +255,27 @@ def add_metrics(folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def describe(item_ids: Sequence[str], catalogue: dict[str, Any], recipe: Recipe) -> Described | None:
-    """Return the catalogue as the item encoder takes it, None if the recipe names no attributes."""
+    """Return the catalogue as the item encoder takes it, None if the recipe names no attributes.
+
+    Raises UsageError for an attribute that no item has.
+    """
     from models.items.fit import fit_features
 
     if not recipe.attributes:
         return None
     attributes = [catalogue.get(item_id) or {} for item_id in item_ids]
+    there = sorted({name for given in attributes for name in given})
+    remedy = f"there are: {', '.join(there)}" if there else "give items with attributes: --items"
+    if missing := sorted({*recipe.attributes} - {"*", *there}):
+        raise UsageError(f"no item has {', '.join(missing)}", place="attributes", remedy=remedy)
     if recipe.attributes != ["*"]:
         attributes = [
             {name: given[name] for name in recipe.attributes if name in given} for given in attributes
         ]
-    features = fit_features(attributes, text=recipe.text)
+    try:
+        features = fit_features(attributes, text=recipe.text)
+    except ValueError as error:
+        raise UsageError(str(error), place="attributes", remedy=remedy) from error
     return Described(features, *features.encode(attributes))
 
 

@@ -8,7 +8,8 @@ They become the `Sequences` that events become, with one kind of event, `view`. 
 second between events, so that each is a moment of its own; its gaps mean nothing, so no recipe for such a
 file reads them. A value (a rating) stands in the features as the core would write it.
 
-Refuses: a line without items, and a table without the columns it needs.
+Refuses, and names the line: what is no UTF-8, a line without items, a row that is not as long as the head, a
+number that is none. And a table without the columns it needs, and a file without a line.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,19 +29,23 @@ import numpy.typing as npt
 
 from models.dataset import Sequences
 from stream.errors import InputError
+from stream.times import TIME_MS_MAX
 
 Ints = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
 
 KINDS: Final = ["view"]
 FEATURES: Final = ["value_log", "has_value"]
+#: The beginning of the year 1 in seconds.
+_YEAR_1_S: Final = -62_135_596_800
 #: The one attribute of the items of such data sets: a bag of words.
 WORDS: Final = "words"
 
 
-def read_sequences(path: Path | str, *, bare: bool = False) -> Sequences:
+def read_sequences(path: Path | str, *, bare: bool = False, item_ids: Sequence[str] = ()) -> Sequences:
     """Read one user a line (`.gz` too); with `bare` the lines begin with the first item.
 
-    Raises InputError, which names the line.
+    item_ids: items that are known beforehand, first in the table. Raises InputError, which names the line.
     """
     users: list[str] = []
     items: list[list[str]] = []
@@ -54,7 +60,9 @@ def read_sequences(path: Path | str, *, bare: bool = False) -> Sequences:
             )
         users.append(user)
         items.append(taken)
-    return from_lists(users, items)
+    if not users:
+        raise InputError("holds no event", place=str(path), remedy="give item sequences, a user a line")
+    return from_lists(users, items, item_ids)
 
 
 def from_lists(
@@ -66,7 +74,7 @@ def from_lists(
     length = np.array([len(taken) for taken in items], np.int64)
     start = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
     place = np.arange(len(flat)) - np.repeat(start[:-1], length)
-    return make_sequences(start, list(users), flat, place * 1000, list(table))
+    return make_sequences(start, list(users), flat, place * 1000, list(table))._replace(timed=False)
 
 
 def make_sequences(
@@ -86,28 +94,84 @@ def make_sequences(
     return Sequences(start, users, item, kind, time_ms, features, list(FEATURES), list(KINDS), item_ids)
 
 
-def read_atomic(source: Path | str | bytes) -> Sequences:
+def read_atomic(source: Path | str | bytes, item_ids: Sequence[str] = ()) -> Sequences:
     """Read a table of user_id, item_id, timestamp (seconds) and, if it is there, rating.
 
     source: a file, or what is in one. Events of the same second stay in the order of the file.
+    item_ids: items that are known beforehand, first in the table. Raises InputError, which names the line.
     """
-    lines = iter(source.decode("utf-8").splitlines()) if isinstance(source, bytes) else read_lines(source)
-    names = [column.split(":")[0] for column in next(lines, "").split("\t")]
-    missing = [name for name in ("user_id", "item_id", "timestamp") if name not in names]
-    if missing:
-        place = "table" if isinstance(source, bytes) else str(source)
-        raise InputError(f"no column {', '.join(missing)}", place=place, remedy="name them name:type")
-    rows = [line.rstrip("\n").split("\t") for line in lines if line.strip()]
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-    users, user = np.unique(np.array(columns["user_id"]), return_inverse=True)
-    items, item = np.unique(np.array(columns["item_id"]), return_inverse=True)
-    time_ms = (np.array(columns["timestamp"], np.float64) * 1000).astype(np.int64)
+    table = _read_table(source)
+    users, user = np.unique(np.array(table.column("user_id")), return_inverse=True)
+    names, name = np.unique(np.array(table.column("item_id")), return_inverse=True)
+    places = {item: place for place, item in enumerate(item_ids)}
+    item = np.array([places.setdefault(item, len(places)) for item in names.tolist()], np.int32)[name]
+    seconds = table.numbers("timestamp")
+    outside = (seconds < _YEAR_1_S) | (seconds > TIME_MS_MAX / 1000)
+    table.refuse(outside, "timestamp lies outside the years 1 to 9999", "give seconds since 1970")
+    time_ms = (seconds * 1000).astype(np.int64)
     order = np.lexsort((time_ms, user))
     start = np.searchsorted(user[order], np.arange(len(users) + 1)).astype(np.int64)
-    value = np.array(columns["rating"], np.float64)[order] if "rating" in columns else None
-    return make_sequences(
-        start, users.tolist(), item[order].astype(np.int32), time_ms[order], items.tolist(), value
-    )
+    value = table.numbers("rating")[order] if "rating" in table.names else None
+    return make_sequences(start, users.tolist(), item[order], time_ms[order], list(places), value)
+
+
+class _Table(NamedTuple):
+    """Rows of text beneath a head of names."""
+
+    place: str
+    names: list[str]
+    rows: list[list[str]]
+    lines: list[int]  # of the rows, from 1
+
+    def column(self, name: str) -> list[str]:
+        at = self.names.index(name)
+        return [row[at] for row in self.rows]
+
+    def numbers(self, name: str) -> Doubles:
+        """Return a column of numbers. Raises InputError for a text, NaN or infinity."""
+        words = self.column(name)
+        try:
+            found = np.array(words, np.float64)
+        except ValueError:
+            found = np.array([_number(word) for word in words])
+        self.refuse(~np.isfinite(found), f"{name} is no number", "mend the line, or leave it out")
+        return found
+
+    def refuse(self, bad: npt.NDArray[np.bool_], what: str, remedy: str) -> None:
+        """Raise InputError that names the first row that is bad."""
+        if bad.any():
+            raise InputError(what, place=f"{self.place}:{self.lines[int(bad.argmax())]}", remedy=remedy)
+
+
+def _read_table(source: Path | str | bytes) -> _Table:
+    place = "table" if isinstance(source, bytes) else str(source)
+    lines = _decode(io.BytesIO(source), place) if isinstance(source, bytes) else read_lines(source)
+    names = [column.split(":")[0] for column in next(lines, "").rstrip("\r\n").split("\t")]
+    missing = [name for name in ("user_id", "item_id", "timestamp") if name not in names]
+    if missing:
+        raise InputError(f"no column {', '.join(missing)}", place=place, remedy="name them name:type")
+    table = _Table(place, names, [], [])
+    for number, line in enumerate(lines, 2):
+        if line.strip():
+            row = line.rstrip("\r\n").split("\t")
+            if len(row) != len(names):
+                raise InputError(
+                    f"{len(row)} columns where the head has {len(names)}",
+                    place=f"{place}:{number}",
+                    remedy="part them by tabs, and leave none out",
+                )
+            table.rows.append(row)
+            table.lines.append(number)
+    if not table.rows:
+        raise InputError("holds no event", place=place, remedy="give rows beneath the head")
+    return table
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return np.nan
 
 
 def read_from_wheel(wheel: Path, member: str) -> bytes:
@@ -128,10 +192,24 @@ def read_words(path: Path | str) -> dict[str, dict[str, list[str]]]:
 
 
 def read_lines(path: Path | str) -> Iterator[str]:
-    """Yield the lines of a file of text, packed by gzip or not."""
+    """Yield the lines of a file of text, packed by gzip or not. Raises InputError if it cannot be read."""
     packed = str(path).endswith(".gz")
-    with open(path, "rb") as raw, io.TextIOWrapper(gzip.open(raw) if packed else raw, "utf-8") as text:
-        yield from text
+    try:
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            yield from _decode(file, str(path))
+    except (OSError, EOFError, zlib.error) as error:
+        what = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise InputError(what, place=str(path), remedy="give a file of text, packed as .gz or not") from error
+
+
+def _decode(lines: Iterable[bytes], place: str) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        try:
+            yield line.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                "no UTF-8", place=f"{place}:{number}", remedy="save the file as UTF-8"
+            ) from error
 
 
 def share_of_repeats(data: Sequences) -> float:

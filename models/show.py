@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from rich.table import Table
 from models.checkpoint import Epoch
 from models.ensemble import Model
 from models.evaluate import StateQuality
+from models.judge_last import LastQuality
+from models.list_quality import ListQuality
 from models.recipe import Recipe
 from models.risk_quality import LeadTime, RiskQuality
 from models.run import Record
-from stream.demo.quality import RIVALS, Estimate, Quality
+from stream.demo.quality import Estimate
 
 
 @contextmanager
@@ -53,18 +56,26 @@ def show_run(folder: Path, record: Record, recipe: Recipe, model: Model) -> None
         typer.echo(f"co-occurrence: {counts}")
 
 
-def show_quality(quality: Quality, states: Mapping[str, StateQuality]) -> None:
+def show_last(found: LastQuality) -> None:
+    """Show the rows of leave-one-out, and the model's by lifecycle state if the data tell it."""
+    show_figures("everyone's last item, ranked among all, 95 % intervals over users", found.rows)
+    if found.states:
+        show_figures("the model's, by the user's state before the last event", found.states)
+
+
+def show_quality(quality: ListQuality, states: Mapping[str, StateQuality]) -> None:
     title = f"{quality.baskets:,} baskets of {quality.users:,} users, 95 % intervals"
-    table = _table(title, "list", "HR@10", "NDCG@10")
-    for rival in RIVALS:
-        table.add_row(rival, *(_interval(part[rival]) for part in (quality.hit_rate, quality.ndcg)))
+    measures = "MRR@10", "precision@10", "recall@10", "coverage", "Gini", "novelty", "diversity"
+    table = _table(title, "list", "HR@10", "NDCG@10", *measures)
+    for rival, found in quality.rivals.items():
+        cells = (_known(value, ".4f") for value in found[2:])
+        table.add_row(rival, _interval(found.hit_rate), _interval(found.ndcg), *cells)
     _print(table)
     table = _table(
         "by the user's state when the list was made", "state", "baskets", *("HR@10", "NDCG@10") * 2
     )
-    for state, found in states.items():
-        cells = (f"{value:.4f}" for value in (*found.listed, *found.buy_again))
-        table.add_row(state, f"{found.baskets:,}", *cells)
+    for state, by in states.items():
+        table.add_row(state, f"{by.baskets:,}", *(f"{value:.4f}" for value in (*by.listed, *by.buy_again)))
     table.caption = "the model's lists, then “buy again”"
     _print(table)
 
@@ -72,8 +83,8 @@ def show_quality(quality: Quality, states: Mapping[str, StateQuality]) -> None:
 def show_risk(risk: RiskQuality, leads: Mapping[str, LeadTime]) -> None:
     title = f"risk: {risk.users:,} users at {risk.origins} instants, {risk.base_rate:.1%} stayed away"
     table = _table(title, "by", "AUC", "PR-AUC", "Brier")
-    table.add_row("hazard head", _interval(risk.auc), f"{risk.pr_auc:.4f}", f"{risk.brier:.4f}")
-    recency = _interval(risk.auc_recency), f"{risk.pr_auc_recency:.4f}"
+    table.add_row("hazard head", _interval(risk.auc), _known(risk.pr_auc, ".4f"), f"{risk.brier:.4f}")
+    recency = _interval(risk.auc_recency), _known(risk.pr_auc_recency, ".4f")
     table.add_row("recency alone", *recency, "")
     table.add_row("base rate", "0.5", f"{risk.base_rate:.4f}", f"{risk.brier_base_rate:.4f}")
     _print(table)
@@ -85,7 +96,7 @@ def show_risk(risk: RiskQuality, leads: Mapping[str, LeadTime]) -> None:
         "at risk before dormant", "by", "silences", "dormant", "found", "days before", "wrong calls"
     )
     for name, lead in leads.items():
-        found = f"{lead.found:.1%}", f"{lead.lead_days:.1f}", f"{lead.wrong:.1%}"
+        found = _known(lead.found, ".1%"), _known(lead.lead_days, ".1f"), _known(lead.wrong, ".1%")
         table.add_row(name, f"{lead.silences:,}", f"{lead.dormant:,}", *found)
     _print(table)
 
@@ -99,6 +110,22 @@ def show_figures(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     _print(table)
 
 
+def show_notes(notes: Iterable[str]) -> None:
+    """Say on stderr what is left out."""
+    for note in notes:
+        typer.echo(note, err=True)
+
+
+def show_plots(paths: Iterable[Path]) -> None:
+    for path in paths:
+        typer.echo(f"plot: {path}")
+
+
+def _known(value: float, form: str) -> str:
+    """Return the number, or a dash for one that is unknown."""
+    return "-" if math.isnan(value) else format(value, form)
+
+
 def _number(value: Any) -> str:
     return (
         f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
@@ -107,7 +134,7 @@ def _number(value: Any) -> str:
 
 def _interval(estimate: Estimate | tuple[float, float, float]) -> str:
     value, low, high = estimate
-    return f"{value:.4f}  [{low:.4f}, {high:.4f}]"
+    return "-" if math.isnan(value) else f"{value:.4f}  [{low:.4f}, {high:.4f}]"
 
 
 def _table(title: str, *headings: str) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from models.dataset import Sequences, fold_records
+from models.dataset import Sequences, fold_records, look_into
 from stream.broker import Broker, Identity
 from stream.clock import SystemClock
 from stream.config import Config
@@ -39,7 +39,7 @@ def fold_topic(
         read_partition(broker, topic, number, span.start, span.end, config.worker.batch_records_max)
         for number, span in sorted(ranges.items())
     ]
-    return fold_records(partitions, config, item_ids, vocabularies)
+    return fold_records(partitions, config, item_ids, vocabularies, place=topic, look=look_into())
 
 
 def read_partition(

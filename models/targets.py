@@ -2,7 +2,7 @@
 
     targets     the items of the next moments
     silences    how long until the next event, or until observation ended: for the hazard
-    values      the value of the next event, or the sum of those within a horizon
+    values      the value of the next event, or the sum of those within a horizon, huge ones cut (`winsorise`)
 
 Events of one user, kind and instant are a group: the lines of a basket share the second of the till, and
 their order says nothing. A click stream has groups of one. A list is wanted after the last event of a group;
@@ -11,7 +11,7 @@ right are the items of the next group, and, with less weight, of the ones behind
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,15 @@ from models.dataset import Sequences
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+#: Of the sizes of values other than 0; what lies beyond so many times the size that it is of is cut to that.
+_USUAL_SHARE: Final = 0.99
+_TIMES_USUAL: Final = 10.0
+#: Where all are as huge: sums of millions, and what the head says of them, are still numbers in float32.
+_VALUE_MAX: Final = 1e30
+#: expm1 of more is no number in float64.
+_VALUE_LOG_MAX: Final = 709.0
 
 
 class Groups(NamedTuple):
@@ -155,25 +164,36 @@ def find_silences(data: Sequences, until_ms: int) -> Silences:
 
 def latest_times(data: Sequences) -> Ints:
     """Return last_event_time as of each event [N]: late events leave it as it was."""
-    owner = data.per_event(np.arange(data.users))
-    # One running maximum over all sequences: each lies above the one before by more than any time.
-    above = owner * (int(data.time_ms.max(initial=0)) - int(data.time_ms.min(initial=0)) + 1)
-    latest: Ints = np.maximum.accumulate(data.time_ms + above) - above
+    times, rank = np.unique(data.time_ms, return_inverse=True)
+    # One running maximum of ranks over all sequences: each lies above the one before by more than any rank.
+    above = data.per_event(np.arange(data.users)) * len(times)
+    latest: Ints = times[np.maximum.accumulate(rank + above) - above]
     return latest
 
 
-def read_values(data: Sequences) -> Floats:
+def read_values(data: Sequences) -> Doubles:
     """Return the events' values [N], NaN for those without, from the features of the core."""
     logs = data.features[:, data.column(["value_log"])[0]].astype(np.float64)
     there = data.features[:, data.column(["has_value"])[0]] > 0
-    values = np.sign(logs) * np.expm1(np.abs(logs))
-    return np.where(there, values, np.nan).astype(np.float32)
+    values = np.sign(logs) * np.expm1(np.minimum(np.abs(logs), _VALUE_LOG_MAX))
+    return np.where(there, values, np.nan)
+
+
+def winsorise(values: Doubles) -> Doubles:
+    """Return values, NaN for none, cut to ten times the size that 99 % of those other than 0 do not pass.
+
+    One price of 1e40, which the contract allows, would else be all that mean, scale and loss consist of.
+    """
+    sizes = np.abs(values[~np.isnan(values) & (values != 0)])
+    usual = float(np.quantile(sizes, _USUAL_SHARE, method="lower")) if len(sizes) else 0.0
+    most = min(_TIMES_USUAL * usual, _VALUE_MAX)
+    return np.clip(values, -most, most)
 
 
 def next_values(data: Sequences, counted: Bools) -> Floats:
     """Return for each event [N] the value of the user's next one if that is `counted`, else NaN."""
-    values = np.where(counted, read_values(data), np.float32(np.nan))
-    after = np.append(values[1:], np.float32(np.nan))
+    values = winsorise(np.where(counted, read_values(data), np.nan))
+    after = np.append(values[1:], np.nan).astype(np.float32)
     after[data.start[1:] - 1] = np.nan
     return after
 
@@ -183,7 +203,7 @@ def coming_values(data: Sequences, counted: Bools, horizon_ms: int, until_ms: in
 
     NaN where observation ends (`until_ms`) before the horizon does.
     """
-    values = np.where(counted, np.nan_to_num(read_values(data)), np.float32(0.0)).astype(np.float64)
+    values = np.nan_to_num(winsorise(np.where(counted, read_values(data), np.nan)))
     sums = np.concatenate([[0.0], np.cumsum(values)])
     coming = np.zeros(len(values), np.float32)
     for start, stop in zip(data.start[:-1].tolist(), data.start[1:].tolist(), strict=True):

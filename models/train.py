@@ -29,13 +29,15 @@ from models.objective import Objective, duration_ms, learnt_items
 from models.recipe import Recipe, Stage, put
 from models.recommender import Recommender, RecommenderConfig
 from models.repurchase import repurchase_codes
-from models.targets import coming_values, group_events, read_values, shuffle_groups
+from models.targets import coming_values, find_silences, group_events, next_values, shuffle_groups
 from models.validate import Split, end_of, hold_out
 from stream.errors import UsageError
 from stream.item_features import ItemFeatures
 
 #: Counted onto the sales of each item: an item that was never sold is rare, not impossible.
 PRIOR_SALES = 0.5
+#: A standard deviation that is no larger a share of the mean is the rounding of float32.
+_ROUNDING = 1e-6
 
 
 class Described(NamedTuple):
@@ -116,10 +118,10 @@ def fit_stage(
             batch = cut(rows.take(chosen), recipe.augment, recipe.length_max, chance)
             parts = asked.losses(model, asked.look(model, batch, items))
             if parts:
-                loss = asked.total(parts)
+                loss = finite(asked.total(parts), number)
                 optimizer.zero_grad()
                 (loss + recipe.l1 * sum_of_sizes(model) if recipe.l1 else loss).backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm_max)
+                clip_gradients(model, recipe.gradient_norm_max)
                 optimizer.step()
                 losses.append(loss.item())
             schedule.step()
@@ -136,12 +138,8 @@ def fit_stage(
 
 def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> Recommender:
     """Return the model of the recipe as training begins."""
-    if recipe.hazard and recipe.validation.by == "last":
-        raise UsageError(
-            "silences cannot be judged by everyone's last event",
-            place="validation.by",
-            remedy="hold out users or time to calibrate the hazard",
-        )
+    if recipe.validation.by == "last":
+        refuse_without_last(recipe, "validation.by")
     torch.manual_seed(recipe.seed)
     try:
         model = Recommender(make_config(data, recipe, described))
@@ -172,6 +170,20 @@ def make_model(data: Sequences, recipe: Recipe, described: Described | None) -> 
     return model
 
 
+def refuse_without_last(recipe: Recipe, place: str) -> None:
+    """Raise UsageError if the recipe learns how long silences are, or what comes in a span of time.
+
+    Without everyone's last event each user would seem to stay away from the one before it until the end.
+    """
+    if recipe.hazard or (recipe.value and recipe.value.of == "user"):
+        head = "hazard" if recipe.hazard else "value"
+        raise UsageError(
+            f"without everyone's last event the {head} head learns silences that were none",
+            place=place,
+            remedy="hold out users or time",
+        )
+
+
 def make_config(data: Sequences, recipe: Recipe, described: Described | None) -> RecommenderConfig:
     bins: list[str | int] = recipe.hazard.bins if recipe.hazard else []
     mean, scale = measure_values(data, recipe)
@@ -180,6 +192,7 @@ def make_config(data: Sequences, recipe: Recipe, described: Described | None) ->
         embedding_size=recipe.embedding_size,
         step_features=tuple(recipe.step_features),
         context_features=tuple(recipe.context_features),
+        words={f"context.{name}": len(words) for name, words in recipe.contexts.items() if words},
         encoder=recipe.encoder,
         encoder_config=recipe.encoder_config,
         memory_half_lives=tuple(recipe.memory_half_lives),
@@ -201,17 +214,23 @@ def make_config(data: Sequences, recipe: Recipe, described: Described | None) ->
 
 
 def measure_values(data: Sequences, recipe: Recipe) -> tuple[float, float]:
-    """Return mean and standard deviation of what the value head is to tell."""
+    """Return mean and standard deviation of what the value head learns; equal values have 1."""
     if recipe.value is None:
         return 0.0, 1.0
-    values = read_values(data)
-    if recipe.value.of == "user":
-        horizon_ms = duration_ms(recipe.value.horizon, "value.horizon")
-        values = coming_values(data, np.ones(len(values), np.bool_), horizon_ms, end_of(data))
-    there = values[~np.isnan(values)]
+    if unknown := set(recipe.target_kinds) - set(data.kinds):
+        raise UsageError(f"no such kind: {', '.join(sorted(unknown))}", place="target_kinds")
+    counted = np.isin(data.kind, [data.kinds.index(kind) for kind in recipe.target_kinds or data.kinds])
+    if recipe.value.of == "item":
+        values = next_values(data, counted)
+    else:
+        horizon_ms, until_ms = duration_ms(recipe.value.horizon, "value.horizon"), end_of(data)
+        values = coming_values(data, counted, horizon_ms, until_ms)
+        values[~find_silences(data, until_ms).known] = np.nan
+    there = values[~np.isnan(values)].astype(np.float64)
     if not len(there):
         raise UsageError("no event has a value", place="value", remedy="leave the value head out")
-    return float(there.mean()), float(there.std()) or 1.0
+    mean, scale = float(there.mean()), float(there.std())
+    return mean, scale if scale > _ROUNDING * abs(mean) else 1.0
 
 
 def make_optimizer(
@@ -258,6 +277,18 @@ def make_optimizer(
         return 0.5 + 0.5 * float(np.cos(np.pi * (step - warm) / max(1, steps - warm)))
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+
+
+def finite(loss: Tensor, epoch: int) -> Tensor:
+    """Return the loss. Raises UsageError if it is no number, as nothing could be learnt from it."""
+    if not loss.isfinite():
+        raise UsageError(f"the loss is {loss.item()}", place=f"epoch {epoch}", remedy="lower learning_rate")
+    return loss
+
+
+def clip_gradients(model: Recommender, norm_max: float) -> None:
+    """Shorten the gradients of what is learnt: what a stage leaves alone may have some of the last one."""
+    torch.nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), norm_max)
 
 
 def sum_of_sizes(model: Recommender) -> Tensor:

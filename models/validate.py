@@ -40,8 +40,9 @@ def hold_out(data: Sequences, validation: Validation, seed: int) -> Split:
     if validation.by == "none":
         return Split(data, None, np.empty(0, np.bool_), end_ms, end_ms)
     if validation.by == "users":
-        held = np.random.default_rng([seed, 1]).random(data.users) < validation.share
-        return by_users(data, held)
+        owner = number_users(data)
+        held = np.random.default_rng([seed, 1]).random(owner.max(initial=-1) + 1) < validation.share
+        return by_users(data, held[owner])
     if validation.by == "time":
         return by_time(data, int(np.quantile(data.time_ms, 1.0 - validation.share)), end_ms)
     groups = group_events(data)
@@ -51,9 +52,10 @@ def hold_out(data: Sequences, validation: Validation, seed: int) -> Split:
 
 def make_folds(data: Sequences, count: int, seed: int) -> Iterator[Split]:
     """Yield `count` splits, in which each user is held out once."""
-    fold = np.random.default_rng([seed, 2]).permutation(np.arange(data.users) % count)
+    owner = number_users(data)
+    fold = np.random.default_rng([seed, 2]).permutation(np.arange(owner.max(initial=-1) + 1) % count)
     for number in range(count):
-        yield by_users(data, fold == number)
+        yield by_users(data, fold[owner] == number)
 
 
 def roll_origin(data: Sequences, count: int) -> Iterator[Split]:
@@ -62,6 +64,12 @@ def roll_origin(data: Sequences, count: int) -> Iterator[Split]:
     cuts[-1] = end_of(data)
     for origin, end in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
         yield by_time(data, origin, end)
+
+
+def number_users(data: Sequences) -> npt.NDArray[np.int64]:
+    """Return whose each sequence is [U], as a number: one who was forgotten and came back has several."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(user, len(numbers)) for user in data.user], np.int64)
 
 
 def by_users(data: Sequences, held: Bools) -> Split:

@@ -50,7 +50,7 @@ def run(data: Data, settings: list[str], command: str) -> None:
         adds = issubclass(CLASSES[kind][1], Stack)  # layers that add to what comes in are entered straight
         entrance = "straight" if adds else plain.entrance
         recipe = msgspec.structs.replace(plain, encoder=kind, encoder_config=config, entrance=entrance)
-        recipe = fit_size(recipe, trial.train)
+        recipe = fit_size(recipe, trial.train, settings)
         before = watch.minutes
         model, _ = train(trial, data.words, data.sequences.item_ids, recipe, partial(say, recipe))
         minutes = watch.minutes - before

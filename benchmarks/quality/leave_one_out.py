@@ -88,10 +88,15 @@ def make_trial(data: Sequences, seed: int) -> Trial:
     )
 
 
-def fit_size(recipe: Recipe, data: Sequences) -> Recipe:
-    """Return the recipe with a batch and enough epochs for the data's size."""
-    size = max(4, min(recipe.users_per_batch, data.users // 64))
-    epochs = int(np.clip(STEPS * size / data.users, *EPOCHS))
+def fit_size(recipe: Recipe, data: Sequences, settings: Sequence[str] = ()) -> Recipe:
+    """Return the recipe with a batch and enough epochs for the data's size; what `settings` set stands."""
+    given = {setting.partition("=")[0].strip() for setting in settings}
+    size = recipe.users_per_batch
+    if "users_per_batch" not in given:
+        size = max(4, min(size, data.users // 64))
+    epochs = recipe.epochs
+    if "epochs" not in given:
+        epochs = int(np.clip(STEPS * size / data.users, *EPOCHS))
     return msgspec.structs.replace(recipe, users_per_batch=size, epochs=epochs)
 
 
@@ -184,8 +189,10 @@ class Comparison:
         recipe = load_recipe(data, settings)
         self.data, self.items = data, len(data.sequences.item_ids)
         self.trial = make_trial(data.sequences, recipe.seed)
-        self.recipe = fit_size(recipe, self.trial.train)
-        others = [fit_size(load_recipe(data, settings, own), self.trial.train) for own in data.beside]
+        self.recipe = fit_size(recipe, self.trial.train, settings)
+        others = [
+            fit_size(load_recipe(data, settings, own), self.trial.train, settings) for own in data.beside
+        ]
         self.recipes = [*with_seeds(self.recipe, data.members), *others]
         names = list(map(name_of, self.recipes))
         self.names = [

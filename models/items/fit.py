@@ -74,5 +74,8 @@ def _fit_number(name: str, values: list[float]) -> Number | None:
     array = np.array(values, np.float64)
     log = bool(array.min() >= 0 and array.max() > SKEW_MIN * max(float(np.median(array)), 1e-9))
     array = np.log1p(array) if log else array
-    deviation = float(array.std())
-    return Number(name, float(array.mean()), deviation, log) if deviation > 0 else None
+    # Measured in a power of two, which changes no digit: the squares of 1e200 are beyond all numbers.
+    exponent = int(np.frexp(np.abs(array).max())[1])
+    array = np.ldexp(array, -exponent)
+    mean, deviation = (float(np.ldexp(value, exponent)) for value in (array.mean(), array.std()))
+    return Number(name, mean, deviation, log) if deviation > 0 else None

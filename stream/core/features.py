@@ -37,6 +37,38 @@ class Moment(NamedTuple):
     new_session: bool
 
 
+class Feature(NamedTuple):
+    """A column or several, with what they say; KIND, WINDOW, STATE and NAME stand for the config's words."""
+
+    name: str
+    meaning: str
+
+
+#: Every name that `feature_names` gives, in its order; docs/recipes.md is made from these.
+FEATURES: Final = (
+    Feature("kind=KIND", "1 if the event is of this kind (`events.kinds`): `kind=view`."),
+    Feature("first", "1 for a user's first event, and for the first after the user was forgotten."),
+    Feature("late", "1 if the event is older than one of the user's that came before it."),
+    Feature("new_session", "1 if the event begins a session (`time.session_gap`)."),
+    Feature("gap_log", "Seconds since the user's last event, as ln(1 + x)."),
+    Feature("hour_sin", "The hour of the day in UTC, as a point on a circle; with `hour_cos`."),
+    Feature("hour_cos", "Its other coordinate."),
+    Feature("weekday_sin", "The day of the week in UTC, as a point on a circle; with `weekday_cos`."),
+    Feature("weekday_cos", "Its other coordinate."),
+    Feature("value_log", "The event's value as ln(1 + x), negative for one below 0; 0 without one."),
+    Feature("has_value", "1 if the event has a value."),
+    Feature("window=WINDOW/KIND", "The user's events of a kind in a window, as ln(1 + n): `window=7d/view`."),
+    Feature("spend=WINDOW", "The user's spend in a window of whole days, as ln(1 + x): `spend=30d`."),
+    Feature("lifecycle=STATE", "1 if the user is in this state: `lifecycle=new`."),
+    Feature("events_log", "The user's engagements and conversions so far, as ln(1 + n)."),
+    Feature("orders_log", "The user's orders so far, sessions with a conversion, as ln(1 + n)."),
+    Feature("sessions_log", "The user's sessions so far, as ln(1 + n)."),
+    Feature("active_days", "Of the last 7 days, those with an engagement or conversion: 0 to 7."),
+    Feature("gap_mean_log", "The mean gap between visits (`time.visit_gap`) in seconds, as ln(1 + x)."),
+    Feature("context.NAME", "An entry of the event's context that the recipe's `contexts` names."),
+)
+
+
 def feature_names(
     kinds: Sequence[str], windows_: Sequence[str], spend: Sequence[str], contexts: Sequence[str]
 ) -> list[str]:

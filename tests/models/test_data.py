@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from models.augment import count_stretches, cut, into_stretches, reorder, substi
 from models.batches import Batch, count_batches, cut_batches, pad, pad_batch, whole
 from models.clean import clean
 from models.dataset import Sequences
-from models.recipe import Augment, Cleaning, Validation
-from models.targets import coming_values, find_silences, next_values, read_values
+from models.recipe import Augment, Cleaning, Validation, to_recipe
+from models.targets import coming_values, find_silences, latest_times, next_values, read_values
 from models.validate import hold_out, make_folds, roll_origin
 from stream.errors import InputError, UsageError
 from tests.models.clicks import fold_clicks
@@ -62,6 +63,50 @@ def test_support_is_asked_for_until_everything_has_it() -> None:
 def test_nothing_left_is_an_error_that_says_why() -> None:
     with pytest.raises(InputError, match=r"left no event \(rare_items 2\)"):
         clean(sequences([(1, 0, 3), (2, 0, 4)]), Cleaning(item_events_min=5))
+
+
+SPEND: dict[str, Any] = {"value": {"of": "user"}}
+
+
+@pytest.mark.parametrize(
+    ("head", "rules"),
+    [
+        ({"hazard": {}}, {"missing": True}),
+        ({"hazard": {}}, {"item_events_min": 2}),
+        (SPEND, {"missing": True}),
+        (SPEND, {"item_events_min": 2}),
+        (SPEND, {"duplicates": True}),
+    ],
+)
+def test_no_event_is_dropped_that_ends_a_silence_or_is_spend(
+    head: dict[str, Any], rules: dict[str, Any]
+) -> None:
+    (rule,) = rules
+    with pytest.raises(UsageError, match=f"`cleaning.{rule}`.*leave it out"):
+        to_recipe(head | {"cleaning": rules}, "recipe.toml")
+    for fine in ({}, {"value": {"of": "item"}}):
+        assert to_recipe(fine | {"cleaning": rules}, "recipe.toml")
+
+
+def test_silences_stay_what_serving_sees_under_the_rules_that_go_with_the_hazard() -> None:
+    rules: dict[str, Any] = {"duplicates": True, "events_per_day_max": 8, "user_events_min": 3}
+    cleaning = to_recipe({"hazard": {}, "cleaning": rules}, "recipe.toml").cleaning
+    made = sequences(
+        [(1, 0, 3), (1, 0, 3), (2, 0, -1), (5, 0, 4), (4, 0, 3), (4, 0, 3)],
+        [(n, 0, 3) for n in range(9)],
+        [(5, 0, 4), (DAY_MS, 0, 5)],
+    )
+    left, dropped = clean(made, cleaning)
+    assert dropped.keys() == {"duplicates", "bots", "short_sequences"}
+
+    def silences(data: Sequences) -> dict[int, tuple[int, bool]]:
+        """Return silence and whether it is censored, by the user's latest time."""
+        found, latest = find_silences(data, DAY_MS), latest_times(data)
+        mine = found.known & (data.per_event(np.array(data.user)) == "u0")
+        columns = latest[mine].tolist(), found.silence_ms[mine].tolist(), found.censored[mine].tolist()
+        return {at: (silence, censored) for at, silence, censored in zip(*columns, strict=True)}
+
+    assert silences(left) == silences(made) == {1: (1, False), 2: (3, False), 5: (DAY_MS - 5, True)}
 
 
 # ---------------------------------------------------------------------------------------------- splitting
@@ -132,7 +177,7 @@ def test_values_are_read_back_from_the_features(data: Sequences) -> None:
     everything = np.ones(len(values), np.bool_)
     after = next_values(data, everything)
     assert np.isnan(after[data.start[1:] - 1]).all()
-    assert after[0] == values[1]
+    assert after[0] == np.float32(values[1])
     coming = coming_values(data, everything, 5 * DAY_MS, int(data.time_ms.max()) + 1)
     for i in range(0, len(values), 17):
         user = int(np.searchsorted(data.start, i, side="right")) - 1

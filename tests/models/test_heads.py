@@ -146,6 +146,12 @@ def test_calibration_lowers_the_pull_of_the_target(scene: tuple[Tensor, Tensor, 
     assert grown[0] > grown[1] > grown[2]
 
 
+def test_the_only_item_has_no_others_to_be_told_from() -> None:
+    query, rows, target = torch.randn(2, 3), torch.randn(1, 3), torch.zeros(2, dtype=torch.int64)
+    loss = gbce(query, target, rows, torch.zeros(1), torch.zeros(4, dtype=torch.int64))
+    torch.testing.assert_close(loss, -torch.nn.functional.logsigmoid(query @ rows[0]) / 5)
+
+
 EDGES = torch.tensor([DAY_MS, 7 * DAY_MS, 30 * DAY_MS])
 
 

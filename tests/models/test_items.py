@@ -6,6 +6,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -51,6 +52,19 @@ def test_a_skewed_number_is_taken_as_its_logarithm_and_a_category_may_be_called_
     assert isinstance(sold, Number)
     assert sold.log
     assert isinstance(fields["brand"], Text)
+
+
+@pytest.mark.parametrize("values", [[-1e200, 1e200, 3.0], [-1e308, 1e308, 1e308], [-1e-200, 1e-200, 0.0]])
+def test_a_number_of_any_size_has_a_finite_mean_and_deviation(values: list[float]) -> None:
+    features = fit_features([{"price": value} for value in values])
+    number = msgspec.json.decode(msgspec.json.encode(features), type=ItemFeatures).fields[0]
+    assert isinstance(number, Number)
+    most = max(map(abs, values))
+    small = np.array(values) / most
+    assert number.mean / most == pytest.approx(small.mean(), abs=1e-12)
+    assert number.deviation / most == pytest.approx(small.std())
+    floats = features.encode([{"price": value} for value in values])[1]
+    np.testing.assert_allclose(floats[:, 0], (small - small.mean()) / small.std(), rtol=1e-5, atol=1e-7)
 
 
 def test_a_catalogue_that_says_nothing_is_refused() -> None:

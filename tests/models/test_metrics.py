@@ -29,6 +29,20 @@ def test_rare_items_are_novel() -> None:
     assert metrics.novelty(np.array([[0, 1]]), np.array([4, 2, 2])) == pytest.approx((1 + 2) / 2)
 
 
+def test_an_empty_place_is_no_item() -> None:
+    lists, full = np.array([[0, 1, 2], [1, 0, -1], [2, -1, -1]]), np.array([[0, 1, 2, 1, 0, 2]])
+    sold = np.array([1, 4, 27])
+    assert metrics.novelty(lists, sold) == pytest.approx(metrics.novelty(full, sold))
+    vectors = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    first = 1 - np.mean([0.0, 0.5**0.5, 0.5**0.5])
+    assert metrics.diversity(lists, vectors) == pytest.approx((first + 1) / 2), "one item has no pair"
+
+
+def test_lists_without_a_pair_are_not_diverse() -> None:
+    assert metrics.diversity(np.array([[0], [1]]), np.eye(2)) == 0.0
+    assert metrics.diversity(np.array([[0, -1]]), np.eye(2)) == 0.0
+
+
 def test_diversity_is_the_mean_over_pairs() -> None:
     vectors = np.random.default_rng(0).normal(size=(6, 3))
     lists = np.array([[0, 1, 2], [3, 4, 5]])
@@ -74,6 +88,30 @@ def test_brier_and_reliability() -> None:
     low, high = metrics.reliability(p, true, 2)
     assert (low.said, low.true, low.events) == (pytest.approx(0.15), 0.5, 2)
     assert (high.said, high.true) == (pytest.approx(0.85), 1.0)
+
+
+def test_equal_probabilities_are_one_bin_whatever_their_order() -> None:
+    true = np.array([1] * 50 + [0] * 50)
+    assert metrics.reliability(np.full(100, 0.5), true) == [metrics.Bin(0.5, 0.5, 100)]
+    p = np.concatenate([np.full(35, 0.1), np.linspace(0.2, 0.9, 65)])
+    found = metrics.reliability(p, true)
+    assert (found[0].said, found[0].events) == (pytest.approx(0.1), 35)
+    assert sum(part.events for part in found) == 100
+    assert all(part.events == 10 for part in found[2:])
+    order = np.random.default_rng(0).permutation(100)
+    assert [tuple(part) for part in metrics.reliability(p[order], true[order])] == [
+        pytest.approx(tuple(part)) for part in found
+    ]
+
+
+@pytest.mark.parametrize("events", [3, 10, 25, 104])
+def test_bins_of_different_probabilities_hold_equally_many(events: int) -> None:
+    found = metrics.reliability(np.linspace(0.0, 1.0, events), np.zeros(events))
+    sizes = [part.events for part in found]
+    assert sum(sizes) == events
+    assert len(sizes) == min(10, events)
+    assert max(sizes) - min(sizes) <= 1
+    assert [part.said for part in found] == sorted(part.said for part in found)
 
 
 def test_a_bootstrap_is_about_two_standard_errors_wide() -> None:

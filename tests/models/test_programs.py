@@ -127,7 +127,15 @@ def test_evaluate_judges_lists_risks_and_values(place: Workplace) -> None:
     assert metrics["risk"]["brier"] < metrics["risk"]["brier_base_rate"]
     value, mean = (metrics["value"][name]["MAE"] for name in ("value head", "mean in training"))
     assert value < mean
-    assert (place.folder / "run" / "reliability.svg").read_text().startswith("<?xml")
+    at_ten, whole = ("mrr", "precision", "recall"), ("coverage", "gini", "novelty", "diversity")
+    for measure in (*(f"{name}_at_10" for name in at_ten), *whole):
+        found = metrics["next_basket"][measure]
+        assert found.keys() == {"ebbtide", "popularity", "buy again", "recency", "item-kNN"}, measure
+    rivals = {"value head", "mean in training", "user's own mean so far", "item's mean in training"}
+    assert metrics["value"].keys() == {"from"} | rivals
+    for name in ("lists", "lists-by-state", "risk", "reliability", "lead-time", "values"):
+        assert f"plot: {place.folder / 'run' / name}.svg" in ran.output
+        assert (place.folder / "run" / f"{name}.svg").read_text().startswith("<?xml")
     assert "by the user's state" in ran.output
 
 
@@ -234,9 +242,21 @@ def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(
     (at / "space.toml").write_text("dropout = [0.1, 0.2]\n")
     chosen = [word for setting in settings for word in ("--set", setting)]
     fixed = ("--space", at / "space.toml", "--out", at / "other", "--recipe", at / "recipe.toml")
-    ran = place.run("tune", *fixed, *chosen)
+    ran = place.run("tune", *fixed, *chosen, "--trials", 2)
     assert ran.exit_code == 2
-    assert said in ran.output
+    assert said in ran.output.partition("error: ")[2]
+    assert "Traceback" not in ran.output
+    assert "give it more trials" not in ran.output
+
+
+def test_a_space_that_cannot_be_is_refused_before_the_first_trial(place: Workplace) -> None:
+    at = place.folder
+    (at / "wrong.toml").write_text('encodr = ["gru", "lru"]\n')
+    fixed = ("--space", at / "wrong.toml", "--out", at / "never", "--recipe", at / "recipe.toml")
+    ran = place.run("tune", *fixed)
+    assert ran.exit_code == 2
+    assert "unknown field `encodr`" in ran.output
+    assert "trial 0" not in ran.output
 
 
 def test_events_come_from_a_file_or_a_topic(place: Workplace) -> None:
@@ -296,7 +316,7 @@ def test_files_of_sequences_train_without_a_config(form: str, tmp_path: Path) ->
     refused = run("evaluate", tmp_path / "run", "--last")
     assert refused.exit_code == 2
     assert "trained on everyone's last event" in refused.output
-    ran = run(*fixed, "--last", "--set", "epochs=40", "--set", "learning_rate=0.03")
+    ran = run(*fixed, "--overwrite", "--last", "--set", "epochs=40", "--set", "learning_rate=0.03")
     assert ran.exit_code == 0, ran.output
     ran = run("evaluate", tmp_path / "run", "--last")
     assert ran.exit_code == 0, ran.output
@@ -304,3 +324,10 @@ def test_files_of_sequences_train_without_a_config(form: str, tmp_path: Path) ->
     assert found["gru, all items"]["users"] == 20
     assert found["gru, all items"]["ndcg5"] > found["popularity, all items"]["ndcg5"] + 0.2
     assert found["gru, unseen only"]["hr5"] == 1.0  # of seven items five were had
+    assert found["gru, all items"]["recall10"] == found["gru, all items"]["hr10"] == 1.0
+    for name in ("recency", "item-kNN", "BPR", "ALS"):
+        assert found[f"{name}, all items"]["ndcg10_low"] <= found[f"{name}, all items"]["ndcg10"]
+    assert (tmp_path / "run" / "leave-one-out.svg").read_text().startswith("<?xml")
+    ran = run("evaluate", tmp_path / "run", "--last", "--no-baselines")
+    assert ran.exit_code == 0, ran.output
+    assert "BPR" not in ran.output

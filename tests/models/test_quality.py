@@ -231,6 +231,20 @@ def test_attention_over_a_recurrence_and_other_seeds_have_names_of_their_own() -
     assert together == "gru + transformer + 2 transformer over a gru"
 
 
+def test_what_is_set_stands_and_the_rest_fits_the_size_of_the_data() -> None:
+    data = ring()._replace(beside=(('encoder="lru"', "encoder_config={}"),))
+
+    def sizes(*settings: str) -> set[tuple[int, int]]:
+        table = leave_one_out.Comparison(data, list(settings))
+        return {(recipe.epochs, recipe.users_per_batch) for recipe in table.recipes}
+
+    [(epochs, batch)] = sizes()
+    assert epochs >= leave_one_out.EPOCHS[0]
+    assert sizes("epochs=2") == {(2, batch)}
+    assert sizes(" users_per_batch = 7 ") == {(int(np.clip(1400 * 7 / len(data.sequences.user), 8, 12)), 7)}
+    assert sizes("epochs=2", "users_per_batch=7") == {(2, 7)}
+
+
 def test_the_usual_order_of_two_items_is_told_from_chance() -> None:
     lists = [["a", "b"] if n < 30 else ["b", "a"] for n in range(40)] + [["c", "d"]] * 19
     usual, chance = ml1m.share_in_order(from_lists([str(n) for n in range(59)], lists))

@@ -9,6 +9,8 @@ from models.risk_quality import (
     allowed_by_rhythm,
     area_under_curve,
     ask,
+    begun_in_span,
+    judge_risk,
     lead_time,
     with_interval,
 )
@@ -68,6 +70,54 @@ def test_lead_time_counts_calls_that_came_true_and_those_in_vain() -> None:
     assert lead.found == 0.5
     assert lead.lead_days == 10.0
     assert lead.wrong == 0.5  # of the calls at 5 days: one of 8 days came back, one of 20 did not
+
+
+def test_silences_are_judged_that_began_in_the_span_and_were_watched_until_dormant() -> None:
+    dormant = 15
+    data = sequences(
+        [
+            (0, 0, 1),
+            (20, 0, 1),
+            (52, 0, 1),
+            (60, 0, 1),
+        ],  # before the span, into it, in it, to the end
+        [(41, 0, 1), (58, 0, 1), (90, 0, 1), (91, 0, 1)],  # in it; 90 came back, but was not watched for 15
+        [(40, 0, 1), (40, 0, 1), (85, 0, 1), (86, 0, 1)],  # one of two of an instant; 85 just long enough
+    )
+    silences, latest = find_silences(data, 100), latest_times(data)
+    chosen = begun_in_span(silences, latest, 40, 100, dormant)
+    assert data.time_ms[chosen].tolist() == [52, 60, 41, 58, 40, 85]
+    assert not chosen[8]
+    lead = lead_time(silences, chosen, np.full(12, 5), dormant)
+    assert (lead.silences, lead.dormant) == (6, 4)
+    assert lead.wrong == pytest.approx(1 / 5)  # 52 came back after 8
+
+
+def test_how_often_a_call_is_wrong_does_not_depend_on_when_one_stops_looking() -> None:
+    """Everyone comes back at chance, 20 days in the mean: after a call at 20 days 1 − e^−2 do within 60."""
+    random, end, dormant = np.random.default_rng(0), 300 * DAY, 60 * DAY
+    times = np.cumsum(random.exponential(20 * DAY, (3000, 50)).astype(np.int64) + 1, 1)
+    data = sequences(*([(time, 0, 1) for time in row[row < end].tolist()] for row in times))
+    silences, latest = find_silences(data, end), latest_times(data)
+    chosen = begun_in_span(silences, latest, 210 * DAY, end, dormant)
+    assert chosen.sum() == pytest.approx(3000 * 1.5, rel=0.05)  # 30 of 90 days
+    lead = lead_time(silences, chosen, np.full(len(latest), 20 * DAY), dormant)
+    assert lead.wrong == pytest.approx(1 - np.exp(-2), abs=0.02)
+
+
+def test_a_share_of_no_silences_is_unknown() -> None:
+    silences = Silences(np.array([DAY]), np.array([False]), np.ones(1, np.bool_))
+    lead = lead_time(silences, np.zeros(1, np.bool_), np.array([DAY]), 15 * DAY)
+    assert lead.silences == 0
+    assert np.isnan([lead.found, lead.lead_days, lead.wrong]).all()
+
+
+def test_who_was_forgotten_and_came_back_is_one_user_of_several_sequences() -> None:
+    data = sequences(*([(n, 0, 1), (n + 30, 0, 1)] for n in range(6)))
+    data = data._replace(user=["a", "a", "b", "c", "c", "c"])
+    hazard = np.full((12, 1), 0.5, np.float32)
+    risk = judge_risk(data, find_silences(data, 100), hazard, np.array([20]), 13, [12, 20])
+    assert risk.users == 3
 
 
 def test_the_rhythm_is_that_of_the_engine() -> None:

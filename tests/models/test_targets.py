@@ -7,7 +7,7 @@ import pytest
 
 from models.batches import Batch
 from models.dataset import Sequences
-from models.targets import group_events, had_before, make_targets, shuffle_groups
+from models.targets import group_events, had_before, latest_times, make_targets, shuffle_groups
 
 
 def sequences(*users: list[tuple[int, int, int]]) -> Sequences:
@@ -86,3 +86,13 @@ def test_shuffling_keeps_every_group_together() -> None:
         assert sorted(items[:2]) == [3, 4]
         assert items[2:].tolist() == DATA.item[2:].tolist()
     assert seen == {(3, 4), (4, 3)}
+
+
+def test_one_event_of_a_far_year_leaves_the_times_of_all_others_as_they_are() -> None:
+    users, far_ms, day_ms = 50_000, 253_402_300_799_999, 86_400_000  # 31 December 9999
+    data = sequences(*[[(1_700_000_000_000, 0, 1)] * 3] * users)
+    data.time_ms[1::3] += day_ms
+    data.time_ms[1] = far_ms
+    latest = latest_times(data)
+    assert latest[:3].tolist() == [1_700_000_000_000, far_ms, far_ms]
+    assert (latest[3:] == np.maximum.accumulate(data.time_ms[3:].reshape(-1, 3), 1).ravel()).all()

@@ -68,6 +68,25 @@ def test_a_graph_that_is_not_the_model_is_refused(tmp_path: Path, monkeypatch: p
         random_bundle(tmp_path / "b", ["view"], items=20)
 
 
+@pytest.mark.parametrize("strange", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["step", "forward"])
+def test_numbers_that_are_none_are_no_agreement(
+    where: str, strange: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether one of them says so or both: large values alone overflow, as they would in serving."""
+    honest = getattr(GRU, where)
+
+    def overflowing(self: GRU, *given: Tensor) -> Tensor:
+        x = given[-2]
+        out: Tensor = honest(self, *given)
+        return torch.where(x.abs().amax(-1, keepdim=True) > 60.0, strange, out)
+
+    monkeypatch.setattr(GRU, where, overflowing)
+    with pytest.raises(ParityError, match=r"'values of hundreds': .* no finite numbers"):
+        random_bundle(tmp_path / "b", ["view"], items=20)
+    assert list(tmp_path.iterdir()) == []
+
+
 def keep_the_oldest(ring: Tensor, row: Tensor) -> Tensor:
     return torch.cat([ring[..., :1, :], ring[..., 2:, :], row[..., None, :]], -2)
 
