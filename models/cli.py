@@ -307,6 +307,7 @@ def join_command(
         list[float] | None,
         typer.Option("--weight", "-w", help="Of a run's scores, in the order of the runs; none: all alike."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make one model of several: an item's score is the weighted sum of theirs.
 
@@ -319,6 +320,10 @@ def join_command(
 
     if len(members) < 2:
         raise UsageError("one run is no ensemble", remedy="name two or more")
+    if out.resolve() in {member.resolve() for member in members}:
+        raise UsageError("is one of the runs to join", place=str(out), remedy="name another folder")
+    if not overwrite:
+        runs.refuse_finished(out)
     joined = join_runs(members, weight or ())
     runs.write_run(out, joined)
     config = joined.model.config

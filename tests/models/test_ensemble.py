@@ -203,9 +203,9 @@ class Place:
         assert ran.exit_code == 0, ran.output
         return json.loads(ran.stdout)
 
-    def join(self, *names: str, words: Sequence[Any] = ()) -> Any:
+    def join(self, *names: str, words: Sequence[Any] = (), out: str = "joined") -> Any:
         folders = [self.folder / name for name in names]
-        return self.run("join", *folders, "--out", self.folder / "joined", *words, data=False)
+        return self.run("join", *folders, "--out", self.folder / out, *words, data=False)
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +214,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     ran = made.join("one", "two", words=("--weight", 0.4, "--weight", 0.6))
     assert ran.exit_code == 0, ran.output
     return made
+
+
+def test_a_finished_run_is_not_joined_away(place: Place) -> None:
+    before = (place.folder / "joined" / "record.json").read_bytes()
+    again = place.join("one", "two")
+    assert again.exit_code != 0
+    assert "a finished run is there already" in again.output
+    own = place.join("joined", "two", words=("--overwrite",))
+    assert own.exit_code != 0
+    assert "is one of the runs to join" in own.output
+    assert (place.folder / "joined" / "record.json").read_bytes() == before
+    assert place.join("one", "two", words=("--weight", 0.4, "--weight", 0.6, "--overwrite")).exit_code == 0
 
 
 def test_join_says_what_an_ensemble_is_made_of(place: Place) -> None:
@@ -267,6 +279,6 @@ def test_runs_that_do_not_belong_together_are_refused(place: Place) -> None:
         (("one", "joined"), "is an ensemble already"),
         (("one",), "one run is no ensemble"),
     ):
-        ran = place.join(*names)
+        ran = place.join(*names, out="other")
         assert ran.exit_code == 2
         assert said in " ".join(ran.output.split())
