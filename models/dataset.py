@@ -187,7 +187,7 @@ def fold_records(
 
 def _no_step(read: Read, place: str, look: str) -> InputError:
     if not read.total:
-        return InputError("holds no event", place=place, remedy="give events, one JSON object a line")
+        return InputError("holds no event", place=place, remedy="give events, one JSON object each")
     remedy = look if read.dead_letters else "contacts are no steps: see events.kinds of the config"
     return InputError(
         f"holds no event that an encoder would see: {read.describe()}", place=place, remedy=remedy

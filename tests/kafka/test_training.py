@@ -151,7 +151,7 @@ def test_a_topic_that_holds_nothing_is_a_clear_error(place: Place) -> None:
     broker.admin().create([Topic(topic, PARTITIONS)])
     ran = place.fit("none", "--kafka", servers, "--topic", topic)
     assert ran.exit_code == 1
-    assert "holds no event that an encoder would see" in ran.output
+    assert "holds no event" in ran.output
 
 
 def test_a_broker_that_comes_back_is_waited_for() -> None:
