@@ -26,7 +26,7 @@ from typing import Any
 
 from stream.broker import Publisher
 from stream.config import Config
-from stream.errors import RetriableError
+from stream.errors import FencedError, RetriableError
 from stream.kafka_broker import KafkaBroker
 from stream.rows import user_rows
 from tests.kafka.broker import own_kafka
@@ -74,7 +74,19 @@ class Producer:
             self._publisher.publish(self._topic, [user.encode() for user in users], values)
             self.sent += n
             time.sleep(0.1)
-        self._publisher.flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Wait until everything is stored, for as long as brokers may take to come back."""
+        until = time.monotonic() + HEALED_S
+        while True:
+            try:
+                self._publisher.flush()
+            except FencedError as error:
+                if "are not stored" not in str(error) or time.monotonic() > until:
+                    raise
+            else:
+                return
 
     def _event(self, user: str, i: int) -> bytes:
         if i % 100 == 7:
