@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from export.parity import ParityError
-from export.random_bundle import random_bundle
+from export.random_bundle import proved_bundle, random_bundle
 from models.recommender import Recommender, RecommenderConfig, Words
+from stream.runtime import open_session
 
 CONTEXTS = {"device": ["phone", "desk", "tv"], "speed": []}
 
@@ -48,8 +49,23 @@ def test_a_model_may_learn_of_each_word_what_it_likes(where: str) -> None:
 
 
 def test_a_bundle_tells_words_apart_as_the_model_does(tmp_path: Path) -> None:
+    """From word to word the offset goes another way each time; a number's is one way."""
     moment = ("gap_log", "context.device", "context.speed")
-    random_bundle(tmp_path / "b", ["view"], CONTEXTS, 20, step_features=moment, context_features=moment)
+    bundle, parity = proved_bundle(
+        tmp_path / "b", ["view"], CONTEXTS, 20, step_features=moment, context_features=moment
+    )
+    assert max(parity.torch_steps, parity.onnx_steps) < 1e-4
+    words = np.array([[0.0, word, 0.0] for word in (1, 2, 3)], np.float32)
+    speeds = np.array([[0.0, 0.0, speed] for speed in (1, 2, 3)], np.float32)
+    context = open_session(bundle.file("context.onnx"))
+    step = open_session(bundle.file("user_step.onnx"))
+    rows = bundle.step_rows(np.zeros(3, np.int64))
+    state = np.zeros((3, bundle.manifest.state_size), np.float32)
+    for told, straight in ((words, False), (speeds, True)):
+        offset = context.run(None, {"features": told})[0]
+        assert np.allclose(offset[1] - offset[0], offset[2] - offset[1], atol=1e-5) == straight
+        after = step.run(None, {"state": state, "item": rows, "features": told})[0]
+        assert not np.allclose(after[0], after[1], atol=1e-4)
 
 
 @pytest.mark.parametrize("where", ["step_features", "context_features"])
